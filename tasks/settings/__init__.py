@@ -1,0 +1,44 @@
+"""Every setting of a run: ``params.yaml`` read, checked and frozen. The only reader of that file."""
+
+from tasks.settings.base import Section
+from tasks.settings.data import DataSettings, SyntheticSettings
+from tasks.settings.loader import (
+    Settings,
+    SettingsError,
+    apply_overrides,
+    load_settings,
+    read_params,
+    settings_from_dict,
+    write_params,
+)
+from tasks.settings.other import (
+    DiagnoseSettings,
+    EvaluateSettings,
+    ExperimentSettings,
+    ModelName,
+    ReportSettings,
+    TrackingSettings,
+)
+from tasks.settings.train import SharedTraining, TrainSettings, XLSTMSettings
+
+__all__ = [
+    "DataSettings",
+    "DiagnoseSettings",
+    "EvaluateSettings",
+    "ExperimentSettings",
+    "ModelName",
+    "ReportSettings",
+    "Section",
+    "Settings",
+    "SettingsError",
+    "SharedTraining",
+    "SyntheticSettings",
+    "TrackingSettings",
+    "TrainSettings",
+    "XLSTMSettings",
+    "apply_overrides",
+    "load_settings",
+    "read_params",
+    "settings_from_dict",
+    "write_params",
+]
