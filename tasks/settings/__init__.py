@@ -1,4 +1,4 @@
-"""Every setting of a run: ``params.yaml`` read, checked and frozen. The only reader of that file."""
+"""Every setting of a run: ``params.yaml`` read, checked, frozen. Its only reader."""
 
 from tasks.settings.base import Section
 from tasks.settings.data import DataSettings, SyntheticSettings

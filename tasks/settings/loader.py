@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 import os
 import tempfile
 from collections.abc import Iterable
@@ -135,7 +136,8 @@ def settings_from_dict(params: dict[str, Any], origin: str = "settings") -> Sett
         SettingsError: lists every unknown key, wrong type and value out of range.
     """
     try:
-        return Settings.model_validate(params)
+        # JSON mode: strict about types, yet lists become tuples and whole numbers become floats.
+        return Settings.model_validate_json(json.dumps(params, default=str), strict=True)
     except ValidationError as error:
         lines = [_describe(problem) for problem in error.errors()]
         head = f"{origin} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:"
