@@ -1,0 +1,97 @@
+"""``python -m tasks STAGE``: the command of every DVC stage. Starts no Prefect.
+
+Runs in the workspace, the folder that holds ``params.yaml``. Exit codes: 0 done, 1 the stage
+failed, 2 the data or settings can't be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tasks import quiet
+
+quiet.silence_telemetry()
+
+
+def run_stage(stage: str, workspace: Path, *, model: str = "", seed: int = 0) -> dict[str, Any]:
+    """Run one stage's core in ``workspace`` and return its small result values.
+
+    Args:
+        stage: fetch, prepare, train, evaluate, diagnose or report.
+        workspace: Folder with ``params.yaml``; outputs go below it.
+        model: Model to train; read by the stage ``train`` only.
+        seed: Seed to train with; read by the stage ``train`` only.
+
+    Raises:
+        ValueError: no such stage, or the settings or data can't be used.
+    """
+    from tasks.settings import load_settings
+
+    settings = load_settings(workspace / "params.yaml")
+    # Imported where used: a stage should not pay for the libraries of the others.
+    if stage == "fetch":
+        from tasks.data import fetch_stage
+
+        return fetch_stage.run(settings, workspace)
+    if stage == "prepare":
+        from tasks.data import prepare_stage
+
+        return prepare_stage.run(settings, workspace)
+    if stage == "train":
+        from tasks.training import train_stage
+
+        return train_stage.run(settings, workspace, model=model, seed=seed)
+    if stage == "evaluate":
+        from tasks.evaluation import evaluate_stage
+
+        return evaluate_stage.run(settings, workspace)
+    if stage == "diagnose":
+        from tasks.diagnostics import diagnose_stage
+
+        return diagnose_stage.run(settings, workspace)
+    if stage == "report":
+        from tasks.report import report_stage
+
+        return report_stage.run(settings, workspace)
+    raise ValueError(f"stage is {stage!r}; expected one of {', '.join(STAGES)}.")
+
+
+STAGES = ("fetch", "prepare", "train", "evaluate", "diagnose", "report")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run the stage, and turn errors into one clear message."""
+    parser = argparse.ArgumentParser(prog="python -m tasks", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--model", default="", help="model to train")
+    parser.add_argument("--seed", type=int, default=0, help="seed to train with")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of expected errors")
+    options = parser.parse_args(arguments)
+    workspace = Path.cwd()
+    try:
+        result = run_stage(options.stage, workspace, model=options.model, seed=options.seed)
+    except KeyboardInterrupt:
+        print(f"{options.stage}: interrupted; run the same command to resume.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        return _report_failure(options.stage, error, options.debug)
+    for name, value in result.items():
+        print(f"{options.stage}: {name} = {value}")
+    return 0
+
+
+def _report_failure(stage: str, error: Exception, debug: bool) -> int:
+    expected = isinstance(error, ValueError | OSError | ImportError)
+    if debug or os.environ.get("ASSAY_DEBUG") or not expected:
+        traceback.print_exception(error)
+    print(f"{stage}: {error}", file=sys.stderr)
+    return 2 if isinstance(error, ValueError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
