@@ -137,7 +137,11 @@ def settings_from_dict(params: dict[str, Any], origin: str = "settings") -> Sett
     """
     try:
         # JSON mode: strict about types, yet lists become tuples and whole numbers become floats.
-        return Settings.model_validate_json(json.dumps(params, default=str), strict=True)
+        text = json.dumps(params, default=str)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SettingsError(f"{origin} can't be used: {str(error).lower()}.") from None
+    try:
+        return Settings.model_validate_json(text, strict=True)
     except ValidationError as error:
         lines = [_describe(problem) for problem in error.errors()]
         head = f"{origin} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:"

@@ -1,0 +1,164 @@
+"""The command ``assay``. Heavy libraries are imported where they are used: help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasks import quiet
+
+quiet.silence_telemetry()
+
+app = typer.Typer(
+    name="assay",
+    help="Train sequential recommenders, compare them honestly, and find out what is wrong.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sources and logs.")
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting (repeatable)."),
+]
+ParamsFile = Annotated[
+    Path | None, typer.Option("--params", help="Settings file to use instead of params.yaml.")
+]
+RunName = Annotated[str, typer.Option("--name", help="Name of the run's folder below runs/.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.command()
+def run(
+    overrides: Overrides = None,
+    params: ParamsFile = None,
+    name: RunName = "",
+    seeds: Annotated[int, typer.Option(min=0, help="Train with seeds 0 .. N-1.")] = 0,
+    data: Annotated[
+        str, typer.Option(help="A log file, or the name of a source such as 'synthetic'.")
+    ] = "",
+    user_column: Annotated[str, typer.Option(help="Column of the user (with --data).")] = "",
+    item_column: Annotated[str, typer.Option(help="Column of the item (with --data).")] = "",
+    time_column: Annotated[str, typer.Option(help="Column of the time (with --data).")] = "",
+    no_dvc: Annotated[
+        bool, typer.Option("--no-dvc", help="Run the stages directly, without DVC's versioning.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the whole experiment; stages with nothing new to do are skipped.
+
+    With --set, --params, --seeds or --data the run gets a folder of its own below runs/ and
+    params.yaml stays as it is.
+    """
+    from flows import launch
+
+    shortcuts = launch.shortcut_overrides(seeds, data, user_column, item_column, time_column)
+    launch.run_experiment(
+        Path.cwd(),
+        params=params,
+        overrides=[*shortcuts, *(overrides or [])],
+        name=name,
+        use_dvc=not no_dvc,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="fetch, prepare, train, evaluate, diagnose, report")],
+    model: Annotated[str, typer.Option(help="Model to train (stage train).")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed to train with (stage train).")] = 0,
+) -> None:
+    """Run one stage's code in the current folder, without DVC and Prefect."""
+    from tasks.__main__ import STAGES, run_stage
+
+    if name not in STAGES:
+        raise ValueError(f"stage is {name!r}; expected one of {', '.join(STAGES)}.")
+    for key, value in run_stage(name, Path.cwd(), model=model, seed=seed).items():
+        typer.echo(f"{key} = {value}")
+
+
+@app.command()
+def report(
+    name: RunName = "",
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Print where the report is, or open it."""
+    from flows import launch
+
+    launch.show_report(Path.cwd(), name, open_it)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Names below runs/, or 'project'.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare runs side by side: settings that differ, metrics, verdicts."""
+    from flows import compare_runs
+
+    compare_runs.compare(Path.cwd(), runs or [], as_json)
+
+
+@app.command()
+def ui(
+    tool: Annotated[str, typer.Argument(help="mlflow or prefect")] = "mlflow",
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Start the MLflow or Prefect user interface on this machine only."""
+    from flows import launch
+
+    launch.serve_ui(Path.cwd(), tool, port)
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the named sources with their sizes and licences."""
+    from flows import data_commands
+
+    data_commands.list_sources(as_json)
+
+
+@data_app.command("preview")
+def data_preview(
+    path: Annotated[Path, typer.Argument(help="A log file.")],
+    rows: Annotated[int, typer.Option(min=1, max=1000, help="Rows to show.")] = 5,
+) -> None:
+    """Show what would be read from a log: format, columns, time unit, first rows."""
+    from flows import data_commands
+
+    data_commands.preview(path, rows)
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    """Run ``command``; expected errors become one clear message instead of a traceback."""
+    debug = bool(os.environ.get("ASSAY_DEBUG"))
+    try:
+        command()
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command resumes where it stopped.", err=True)
+        return 130
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if debug:
+            raise
+        typer.echo(f"Error: {error}", err=True)
+        return 2 if isinstance(error, ValueError) else 1
+    return 0
+
+
+def main() -> None:
+    """Entry point of the installed command. ASSAY_DEBUG=1 shows tracebacks."""
+    sys.exit(_guarded(app))
+
+
+if __name__ == "__main__":
+    main()
