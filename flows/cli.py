@@ -33,6 +33,7 @@ ParamsFile = Annotated[
 ]
 RunName = Annotated[str, typer.Option("--name", help="Name of the run's folder below runs/.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+RunNames = Annotated[list[str] | None, typer.Argument(help="Names below runs/, or 'project'.")]
 
 
 @app.command()
