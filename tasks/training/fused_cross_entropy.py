@@ -1,0 +1,130 @@
+"""Cross-entropy of a linear head over the whole catalogue, without keeping the logits.
+
+The logits of T positions and V items are made, turned into the softmax and multiplied into the
+gradients one chunk of positions at a time, so memory does not grow with T x V, and nothing is
+computed twice: three matrix products per step, the least possible. Idea: Wijmans et al. 2024 and
+Hsu et al. 2024 (fused linear cross-entropy).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+CPU_CHUNK_ELEMENTS = 2**20
+"""Logits per chunk on a CPU: 4 MiB, about a second-level cache."""
+GPU_CHUNK_ELEMENTS = 2**26
+"""Logits per chunk on a GPU: 256 MiB, enough to fill the device."""
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    chunk_elements: int | None = None,
+) -> Tensor:
+    """Mean cross-entropy of the scores ``hidden @ weight.T + bias`` over all real items.
+
+    Equals `tasks.training.losses.cross_entropy` of those scores.
+
+    Args:
+        hidden: (T, D) floating, T at least 1.
+        weight: (V, D); row 0, padding, takes no part and gets no gradient.
+        bias: (V,) or None; entry 0 takes no part.
+        targets: (T,) int64 in 1..V-1.
+        label_smoothing: share of the target probability spread evenly over the real items.
+        chunk_elements: logits held at a time; by default what suits the device.
+
+    Returns:
+        Scalar float32 (float64 for float64 input), in nats.
+
+    >>> hidden = torch.zeros(3, 2)
+    >>> linear_cross_entropy(hidden, torch.zeros(5, 2), None, torch.tensor([1, 2, 4])).exp().item()
+    4.0
+    """
+    if chunk_elements is None:
+        chunk_elements = GPU_CHUNK_ELEMENTS if hidden.is_cuda else CPU_CHUNK_ELEMENTS
+    loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, chunk_elements)
+    if label_smoothing == 0.0:
+        return loss
+    # Smoothing adds a term linear in the logits: eps * (target's score - mean score), whose two
+    # parts need no (T, V) matrix.
+    target_score = (hidden * weight[targets]).sum(dim=1)
+    mean_score = hidden @ weight[1:].mean(dim=0)
+    if bias is not None:
+        target_score = target_score + bias[targets]
+        mean_score = mean_score + bias[1:].mean()
+    return loss + label_smoothing * (target_score - mean_score).mean()
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Computes the gradients along with the loss: the backward pass only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        chunk_elements: int,
+    ) -> Tensor:
+        accumulate = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        compute = _compute_dtype(hidden)
+        rows = max(1, chunk_elements // weight.shape[0])
+        head = weight.to(compute)
+        # -inf takes padding out of the softmax: probability and gradient are exactly 0.
+        offset = hidden.new_zeros(weight.shape[0], dtype=accumulate) if bias is None else bias
+        offset = offset.to(accumulate, copy=True)
+        offset[0] = -torch.inf
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        grad_bias = torch.zeros_like(offset) if ctx.needs_input_grad[2] else None
+        loss = offset.new_zeros(())
+        for start in range(0, hidden.shape[0], rows):
+            chosen = slice(start, start + rows)
+            states = hidden[chosen].to(compute)
+            wanted = targets[chosen, None]
+            logits = _logits(states, head, offset)
+            score = logits.gather(1, wanted)
+            highest = logits.amax(dim=1, keepdim=True)
+            probabilities = torch.softmax(logits, dim=1, out=logits)
+            # ln of the normaliser from the largest probability, which cannot underflow.
+            log_normaliser = highest - probabilities.amax(dim=1, keepdim=True).log()
+            loss += (log_normaliser - score).sum()
+            probabilities.scatter_add_(1, wanted, torch.full_like(score, -1.0))
+            gradient = probabilities.to(compute)
+            if grad_hidden is not None:
+                grad_hidden[chosen] = gradient @ head
+            if grad_weight is not None:
+                grad_weight.addmm_(gradient.T.to(weight.dtype), states.to(weight.dtype))
+            if grad_bias is not None:
+                grad_bias += probabilities.sum(dim=0)
+        scale = 1.0 / hidden.shape[0]
+        gradients = (grad_hidden, grad_weight, grad_bias)
+        ctx.save_for_backward(*(None if g is None else g.mul_(scale) for g in gradients))
+        return loss * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = (None if g is None else g * grad_loss for g in ctx.saved_tensors)
+        return (*gradients, None, None)
+
+
+def _compute_dtype(hidden: Tensor) -> torch.dtype:
+    """The dtype of matrix products: autocast's where it is on."""
+    if torch.is_autocast_enabled(hidden.device.type):
+        return torch.get_autocast_dtype(hidden.device.type)
+    return hidden.dtype
+
+
+def _logits(states: Tensor, head: Tensor, offset: Tensor) -> Tensor:
+    """Scores in the dtype of the offset, in a buffer that may be overwritten."""
+    if states.dtype == offset.dtype:
+        return torch.addmm(offset, states, head.T)
+    return (states @ head.T).to(offset.dtype).add_(offset)
