@@ -117,28 +117,30 @@ def mask_k_core(
 
 def filter_corpus(
     events: Events, repeats: RepeatsPolicy, min_user_events: int, min_item_events: int
-) -> tuple[Events, dict[str, int]]:
+) -> tuple[np.ndarray, dict[str, int]]:
     """Apply the repeats policy and the k-core until neither drops anything.
 
     Dropping a rare item can put two events of another item side by side, so the two filters run
     in turns.
 
     Args:
-        events: Events ordered by (user, time, row).
+        events: N events ordered by (user, time, row).
         repeats: Policy of ``mask_repeats``.
         min_user_events: Fewest events of a user.
         min_item_events: Fewest events of an item.
 
     Returns:
-        The remaining events in order, and how many each filter dropped.
+        Positions of the remaining events, ascending, and how many each filter dropped.
     """
+    positions = np.arange(len(events))
     dropped = {"repeats": 0, "k_core": 0}
     while True:
         kept = mask_repeats(events, repeats)
         dropped["repeats"] += len(kept) - int(kept.sum())
-        events = events if kept.all() else events.take(kept)
+        if not kept.all():
+            events, positions = events.take(kept), positions[kept]
         kept = mask_k_core(events.users, events.items, min_user_events, min_item_events)
         dropped["k_core"] += len(kept) - int(kept.sum())
         if kept.all():
-            return events, dropped
-        events = events.take(kept)
+            return positions, dropped
+        events, positions = events.take(kept), positions[kept]

@@ -63,6 +63,10 @@ COLUMNS = {
     "row": pl.Int64,
 }
 
+QUARANTINE = {"row": pl.Int64, "line": pl.Int64, "reason": pl.String, "text": pl.String}
+"""Columns of the quarantine: row (from 0), line in the file (from 1) where known, why the row is
+unusable, the row as it was read."""
+
 
 def _column(name: str, with_rules: bool) -> pa.Column:
     checks = [
@@ -109,8 +113,8 @@ def split_valid(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
             microseconds), ``row`` (int64, unique) and optionally ``rating`` (float).
 
     Returns:
-        The usable rows in the order of ``row``, and the quarantine: ``row``, ``reason`` and the
-        values of every other row as read.
+        The usable rows in the order of ``row``, and the others with the columns of
+        ``QUARANTINE``, their values as JSON.
 
     Raises:
         InteractionsError: The columns or types are not the declared ones, or a row number
@@ -125,31 +129,37 @@ def split_valid(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if rule.column in frame.columns
     )
     reasons = frame.select(reason=reason)["reason"]
-    quarantine = frame.with_columns(reason=reasons).filter(reasons.is_not_null())
-    if quarantine.is_empty():
-        return validate(frame), _quarantine_columns(quarantine)
-    return validate(frame.filter(reasons.is_null())), _quarantine_columns(quarantine)
+    if reasons.null_count() == len(frame):
+        return validate(frame), pl.DataFrame(schema=QUARANTINE)
+    unusable = frame.with_columns(reason=reasons).filter(reasons.is_not_null())
+    values = [name for name in COLUMNS if name in frame.columns and name != "row"]
+    text = pl.struct(values).struct.json_encode()
+    quarantine = unusable.select("row", pl.lit(None, pl.Int64).alias("line"), "reason", text=text)
+    return validate(frame.filter(reasons.is_null())), quarantine
 
 
-def check_quarantine_share(num_quarantined: int, num_rows: int, max_share: float) -> None:
+def check_quarantine_share(
+    quarantine: pl.DataFrame, num_rows: int, max_share: float, where: str
+) -> None:
     """Raise when more rows are unusable than allowed.
 
     Args:
-        num_quarantined: Unusable rows.
+        quarantine: Unusable rows.
         num_rows: All rows of the log.
         max_share: Largest allowed share, 0 to 1.
+        where: File that lists the unusable rows, for the message.
 
     Raises:
         QuarantineError: The share is above ``max_share``.
-
-    >>> check_quarantine_share(1, 100, 0.01)
     """
-    share = num_quarantined / max(num_rows, 1)
+    share = len(quarantine) / max(num_rows, 1)
     if share > max_share:
+        reasons = ", ".join(f"{n} x {reason}" for reason, n in count_reasons(quarantine).items())
         raise QuarantineError(
-            f"{num_quarantined} of {num_rows} rows ({share:.2%}) are unusable; "
-            f"data.max_quarantine_share allows {max_share:.2%}. quarantine.csv lists them with "
-            "reasons: mend the log, or raise the setting if losing them is acceptable."
+            f"{len(quarantine)} of {num_rows} rows ({share:.2%}) are unusable; "
+            f"data.max_quarantine_share allows {max_share:.2%}. Reasons: {reasons}; the first is "
+            f"row {quarantine['row'][0]}: {quarantine['text'][0]!r:.200}. {where} lists all of "
+            "them: mend the log, or raise the setting if losing them is acceptable."
         )
 
 
@@ -157,11 +167,6 @@ def count_reasons(quarantine: pl.DataFrame) -> dict[str, int]:
     """Count quarantined rows by reason, in alphabetical order of the reasons."""
     counted = quarantine["reason"].value_counts().sort("reason")
     return dict(counted.iter_rows())
-
-
-def _quarantine_columns(quarantine: pl.DataFrame) -> pl.DataFrame:
-    values = [name for name in COLUMNS if name in quarantine.columns and name != "row"]
-    return quarantine.select("row", "reason", *values)
 
 
 def _describe(error: SchemaErrors, frame: pl.DataFrame) -> str:

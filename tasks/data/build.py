@@ -1,0 +1,117 @@
+"""Prepares a log into a folder: chain, files, leakage checks, manifest."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import polars as pl
+
+from tasks.data.events import Events
+from tasks.data.leakage import (
+    CheckResult,
+    check_declared_scope,
+    check_deletion,
+    check_log_identity,
+    check_order,
+    check_rows_apart,
+    enforce,
+)
+from tasks.data.leakage_measures import check_duplicates, check_future_training
+from tasks.data.manifest import build_manifest, find_warnings, hash_files, write_manifest
+from tasks.data.preparation import Preparation, prepare, rebuild_training
+from tasks.data.prepared import PreparedData
+from tasks.data.recipe import Recipe
+from tasks.data.schema import QUARANTINE, count_reasons
+from tasks.data.sequences import save_arrays
+from tasks.data.storage import replaced_folder
+from tasks.data.summary import describe
+
+LOGGER = logging.getLogger(__name__)
+
+
+def build_prepared(
+    folder: Path,
+    frame: pl.DataFrame,
+    recipe: Recipe,
+    *,
+    quarantine: pl.DataFrame | None = None,
+    source: dict | None = None,
+) -> dict:
+    """Prepare a valid log and write the prepared folder in one step.
+
+    The same log and recipe give the same bytes. The leakage checks run on the files as written,
+    before the folder takes its name.
+
+    Args:
+        folder: Folder to replace or create.
+        frame: Usable rows, as ``split_valid`` returns them.
+        recipe: How to prepare.
+        quarantine: Rows that were unusable, with the columns of ``QUARANTINE``.
+        source: What is known of the log's origin, JSON-ready, without absolute paths.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        LeakageError: An exact check failed; ``folder`` is left as it was.
+        EmptyCorpusError, SplitError: The log can't be prepared as asked.
+    """
+    quarantine = pl.DataFrame(schema=QUARANTINE) if quarantine is None else quarantine
+    preparation = prepare(frame, recipe)
+    with replaced_folder(folder) as partial:
+        save_arrays(partial, preparation.arrays)
+        preparation.items.write_csv(partial / "items.csv", "item_id")
+        preparation.users.write_csv(partial / "users.csv", "user_id")
+        quarantine.write_csv(partial / "quarantine.csv")
+        manifest = build_manifest(
+            preparation,
+            recipe,
+            hash_files(partial),
+            num_rows=len(frame) + len(quarantine),
+            quarantined=count_reasons(quarantine),
+            source=source or {},
+        )
+        write_manifest(partial, manifest)
+        data = PreparedData.load(partial)
+        checks = run_checks(data, frame, preparation, recipe)
+        enforce(checks)
+        manifest["leakage"] = [check.to_dict() for check in checks]
+        manifest["statistics"] = describe(data)
+        manifest["warnings"] = find_warnings(
+            preparation, recipe, checks, has_rating="rating" in frame.columns
+        )
+        write_manifest(partial, manifest)
+    for warning in manifest["warnings"]:
+        LOGGER.warning("%s: %s", warning["id"], warning["message"])
+    return manifest
+
+
+def run_checks(
+    data: PreparedData, frame: pl.DataFrame, preparation: Preparation, recipe: Recipe
+) -> list[CheckResult]:
+    """Run every leakage check.
+
+    Args:
+        data: Prepared data as they lie on disk, with a manifest that lists file hashes.
+        frame: The log they were prepared from.
+        preparation: Outcome of the chain.
+        recipe: Its choices.
+    """
+    users, items = preparation.users, preparation.items
+    log = Events(
+        users.encode(frame["user_id"]),
+        items.encode(frame["item_id"]),
+        frame["timestamp"].to_numpy(),
+        frame["row"].to_numpy(),
+    )
+    rebuilt = rebuild_training(frame, preparation, recipe)
+    return [
+        check_rows_apart(data, users),
+        check_order(data, users),
+        check_log_identity(data, log, users),
+        check_declared_scope(data, items, recipe),
+        check_deletion(data.manifest["files"], rebuilt),
+        check_future_training(data, users, recipe.split),
+        check_duplicates(data, users),
+    ]

@@ -1,0 +1,50 @@
+"""Replaces a folder in one step, so that a killed writer leaves no half-written one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill that becomes ``folder`` when the block ends well.
+
+    The folder to fill lies beside ``folder`` as ``.NAME.partial``. At the end its files are
+    flushed to the disk and it is renamed; what was in ``folder`` before is removed. If the block
+    raises, ``folder`` stays as it was. Killed between the two renames, ``folder`` is missing,
+    never half-written.
+
+    Args:
+        folder: Folder to replace or create.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    previous = folder.with_name(f".{folder.name}.previous")
+    for leftover in (partial, previous):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for path in [*partial.iterdir(), partial]:
+        _flush(path)
+    if folder.exists():
+        os.rename(folder, previous)
+    os.rename(partial, folder)
+    _flush(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file's content, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
