@@ -1,0 +1,188 @@
+"""Read CSV, TSV, RecBole ``.inter`` and MovieLens ``.dat`` text."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+
+import polars as pl
+
+from tasks.data.readers.columns import SETTING, resolve_columns
+from tasks.data.readers.dialect import Dialect, sniff_dialect
+from tasks.data.readers.errors import DataError, shorten
+from tasks.data.readers.lines import RecordIndex
+from tasks.data.readers.packing import RawLog
+from tasks.data.readers.quoted import read_quoted
+from tasks.data.readers.report import FormatChoice, Locator, RawTable, Role
+from tasks.data.readers.text import Text, as_utf8, repair
+
+UNIT_SEPARATOR = "\x1f"
+"""Stands in for ``::``, because the parser knows separators of one byte only."""
+
+
+def read_delimited(
+    log: RawLog, *, format: FormatChoice, separator: str, requested: Mapping[Role, str]
+) -> RawTable:
+    """Split a delimited text into the columns asked for, all as text.
+
+    Raises:
+        DataError: The layout can't be made out, a column is missing or a quote never closes.
+    """
+    text = as_utf8(log)
+    try:
+        return _read(log, text, format, separator, requested)
+    except (pl.exceptions.ComputeError, UnicodeDecodeError) as error:
+        if not isinstance(error, UnicodeDecodeError) and "utf-8" not in str(error):
+            raise DataError(f"{log.label} can't be split into columns: {error}.") from error
+    return _read(log, repair(text), format, separator, requested)
+
+
+def _read(
+    log: RawLog, text: Text, format: FormatChoice, separator: str, requested: Mapping[Role, str]
+) -> RawTable:
+    head = log.head() if text.data is None else text.data[: len(log.head())]
+    is_whole = text.data is None and len(head) == log.path.stat().st_size
+    is_whole = is_whole or (text.data is not None and len(head) == len(text.data))
+    dialect = sniff_dialect(
+        _decode_head(head, is_whole),
+        is_whole=is_whole,
+        format=format,
+        separator=separator,
+        requested=requested,
+        label=log.label,
+    )
+    columns = _resolve(dialect, requested, log.label, head)
+    frame, locate, blank = _split(text, dialect, columns, log.label)
+    if frame.is_empty():
+        what = "a header but no data rows" if dialect.has_header else "no data rows"
+        raise DataError(f"{log.label} has {what}. Write or download the log again.")
+    return RawTable(
+        frame=frame,
+        locate=locate,
+        format=dialect.format,
+        columns=columns,
+        found_columns=dialect.names,
+        separator=dialect.separator,
+        encoding=text.encoding,
+        has_header=dialect.has_header,
+        num_blank_lines=blank,
+        is_lossy=text.is_lossy,
+        warnings=text.warnings,
+    )
+
+
+def _decode_head(head: bytes, is_whole: bool) -> str:
+    """Decode strictly, but for a character cut at the end."""
+    try:
+        return head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if is_whole or error.start < len(head) - 4:
+            raise
+        return head[: error.start].decode("utf-8")
+
+
+def _resolve(
+    dialect: Dialect, requested: Mapping[Role, str], label: str, head: bytes
+) -> dict[Role, str]:
+    """Map roles to columns; without a header by position unless the user named columns."""
+    if dialect.has_header:
+        return resolve_columns(dialect.names, requested, label)
+    stated = {role: name for role, name in requested.items() if name not in ("", role)}
+    wanted = {**dialect.defaults, **stated}
+    missing = [r for r in ("user_id", "item_id", "timestamp") if r not in wanted]
+    if missing:
+        first = head.split(b"\n", 1)[0].decode("utf-8", errors="replace")
+        settings = ", ".join(SETTING[role] for role in missing)
+        raise DataError(
+            f"{label} has no header (first line {shorten(first)}), so its columns are "
+            f"{', '.join(dialect.names)}. Say which is which: set {settings}."
+        )
+    return resolve_columns(dialect.names, {**requested, **wanted}, label)
+
+
+def _split(
+    text: Text, dialect: Dialect, columns: Mapping[Role, str], label: str
+) -> tuple[pl.DataFrame, Locator, int]:
+    """Return the mapped columns and row numbers, a locator, and the number of blank lines."""
+    data, separator = text.data, dialect.separator
+    if len(separator) > 1:
+        data = text.read_bytes()
+        if UNIT_SEPARATOR.encode() in data:
+            raise DataError(f"{label} holds the control character 0x1f. Remove it.")
+        data = data.replace(separator.encode(), UNIT_SEPARATOR.encode())
+        separator = UNIT_SEPARATOR
+    quoted = len(dialect.separator) == 1 and _has_quotes(text)
+    positions = {dialect.names.index(name): role for role, name in columns.items()}
+    try:
+        frame = _scan(
+            text.path if data is None else data, dialect, separator, positions, quoted=quoted
+        )
+    except pl.exceptions.ComputeError as error:
+        if not quoted or "utf-8" in str(error):
+            raise
+        return read_quoted(text.read_bytes(), dialect, positions, label)
+    locate = _Locator(text, quoted, dialect.num_header_records)
+    frame, blank = _drop_blank_lines(frame, list(columns), locate)
+    return frame, locate, blank
+
+
+def _has_quotes(text: Text) -> bool:
+    if text.data is not None:
+        return b'"' in text.data
+    with text.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return view.find(b'"') >= 0
+
+
+def _scan(
+    source: object, dialect: Dialect, separator: str, positions: Mapping[int, Role], *, quoted: bool
+) -> pl.DataFrame:
+    """Parse the mapped columns; one column past the last shows rows with too many fields."""
+    width = len(dialect.names)
+    names = {positions.get(i, f"other_{i}"): pl.String for i in range(width)}
+    lazy = pl.scan_csv(
+        source,
+        has_header=False,
+        skip_lines=dialect.num_header_records if not quoted else 0,
+        skip_rows=dialect.num_header_records if quoted else 0,
+        separator=separator,
+        quote_char='"' if quoted else None,
+        schema={**names, "beyond": pl.String},
+        missing_columns="insert",
+        extra_columns="ignore",
+        truncate_ragged_lines=True,
+        glob=False,
+        row_index_name="row",
+        raise_if_empty=False,
+    )
+    wanted = [pl.col(role) for role in positions.values()]
+    return lazy.select(
+        *wanted, pl.col("row").cast(pl.Int64), is_wide=pl.col("beyond").is_not_null()
+    ).collect(engine="streaming")
+
+
+class _Locator:
+    """Builds the index of records when it is first asked; the text is not kept before that."""
+
+    def __init__(self, text: Text, quoted: bool, num_header_records: int) -> None:
+        self._text, self._quoted, self._skip = text, quoted, num_header_records
+        self._index: RecordIndex | None = None
+
+    def __call__(self, rows: list[int]) -> list[tuple[int | None, str]]:
+        if self._index is None:
+            data = self._text.read_bytes()
+            self._index = RecordIndex(data, quoted=self._quoted, num_header_records=self._skip)
+        return self._index.locate(rows)
+
+
+def _drop_blank_lines(
+    frame: pl.DataFrame, roles: list[str], locate: Locator
+) -> tuple[pl.DataFrame, int]:
+    """Remove lines without any text; rows keep the number of their line among the data lines."""
+    empty = frame.select(
+        pl.all_horizontal([pl.col(r).is_null() for r in roles]) & ~pl.col("is_wide")
+    ).to_series()
+    if not empty.any():
+        return frame, 0
+    rows = frame["row"].filter(empty).to_list()
+    blank = [row for row, (_, text) in zip(rows, locate(rows), strict=True) if not text.strip()]
+    return frame.filter(~pl.col("row").is_in(blank)), len(blank)

@@ -1,0 +1,182 @@
+"""Separator, header and column names of a delimited text, from its first lines."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tasks.data.readers.columns import is_known_name
+from tasks.data.readers.errors import DataError, shorten
+from tasks.data.readers.iso import ISO_PATTERN
+from tasks.data.readers.report import Format, FormatChoice, Role
+
+SEPARATORS = ("\t", ",", ";", "|", " ")
+SAMPLE_LINES = 100
+MIN_COLUMNS = 3
+TYPED_NAME = re.compile(r"^(?P<name>[^:]+):(?:token|float|token_seq|float_seq)$")
+ISO = re.compile(ISO_PATTERN.replace("(?<", "(?P<"))
+FORMAT_SEPARATOR = {"tsv": "\t", "inter": "\t", "dat": "::"}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a delimited text is laid out.
+
+    Attributes:
+        format: The format this layout belongs to.
+        separator: Text between columns.
+        num_header_records: 1 if the first line names the columns, else 0; more where blank
+            lines come before it.
+        has_header: True if a line names the columns.
+        names: Column names; ``column_1``, ... without a header.
+        defaults: Roles known from the position of the columns, where there is no header.
+    """
+
+    format: Format
+    separator: str
+    num_header_records: int
+    has_header: bool
+    names: tuple[str, ...]
+    defaults: Mapping[Role, str]
+
+
+def sniff_dialect(
+    head: str,
+    *,
+    is_whole: bool,
+    format: FormatChoice,
+    separator: str,
+    requested: Mapping[Role, str],
+    label: str,
+) -> Dialect:
+    """Work out the layout of a delimited text.
+
+    Args:
+        head: Beginning of the text.
+        is_whole: True if ``head`` is the whole text; otherwise its last line is cut.
+        format: Stated format, or ``auto``.
+        separator: Stated separator, or ``auto``.
+        requested: Role -> column name asked for.
+        label: The file, for messages.
+
+    Raises:
+        DataError: There is no line, or nothing splits the lines into three columns.
+    """
+    lines = head.removeprefix("\ufeff").split("\n")
+    if not is_whole and len(lines) > 1:
+        lines.pop()
+    blank = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+    lines = [line.rstrip("\r") for line in lines[blank:] if line.strip()][:SAMPLE_LINES]
+    if not lines:
+        raise DataError(f"{label} holds blank lines only. Write or download the log again.")
+    if separator == "auto":
+        separator = _stated_separator(format, lines) or _guess_separator(lines, label)
+    first = [field.strip() for field in split_line(lines[0], separator)]
+    if len(first) < MIN_COLUMNS and len(lines) > 1:
+        first = _check_width(first, lines, separator, label)
+    typed = [TYPED_NAME.match(name) for name in first]
+    if all(typed):
+        names = tuple(match["name"] for match in typed if match)
+        return Dialect("inter", separator, blank + 1, True, names, {})
+    found = _name_format(format, separator)
+    if _is_header(first, lines, separator, requested):
+        names = tuple(name or f"column_{i + 1}" for i, name in enumerate(first))
+        return Dialect(found, separator, blank + 1, True, names, {})
+    names = tuple(f"column_{i + 1}" for i in range(len(first)))
+    return Dialect(found, separator, blank, False, names, _guess_roles(first))
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """Split one line, honouring quotes where the separator is one character.
+
+    >>> split_line('1,"a,b",2', ",")
+    ['1', 'a,b', '2']
+    """
+    if len(separator) > 1:
+        return line.split(separator)
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return line.split(separator)
+
+
+def _stated_separator(format: FormatChoice, lines: list[str]) -> str:
+    """Separator a stated format implies, "" where it has to be found."""
+    separator = FORMAT_SEPARATOR.get(format, "")
+    if format == "dat" and "::" not in lines[0]:
+        return ""
+    return separator
+
+
+def _guess_separator(lines: list[str], label: str) -> str:
+    if all(line.count("::") >= MIN_COLUMNS - 1 for line in lines[:10]):
+        return "::"
+    best, best_share = "", 0.0
+    for candidate in SEPARATORS:
+        widths = [len(split_line(line, candidate)) for line in lines]
+        usual = max(set(widths), key=widths.count)
+        share = widths.count(usual) / len(widths)
+        if usual >= MIN_COLUMNS and share > best_share:
+            best, best_share = candidate, share
+    if not best:
+        raise DataError(
+            f"{label}: no separator (tab, comma, semicolon, bar, space or ::) splits the lines "
+            f"into {MIN_COLUMNS} columns or more; the first line is {shorten(lines[0])}. "
+            "Is it an interaction log with user, item and time?"
+        )
+    return best
+
+
+def _check_width(first: list[str], lines: list[str], separator: str, label: str) -> list[str]:
+    """Refuse a stated separator that leaves too few columns, naming one that does better."""
+    try:
+        better = _guess_separator(lines, label)
+    except DataError:
+        better = ""
+    hint = f" {better!r} would give {len(split_line(lines[0], better))}." if better else ""
+    raise DataError(
+        f"{label}: {separator!r} splits the first line {shorten(lines[0])} into {len(first)} "
+        f"column(s); at least {MIN_COLUMNS} are needed.{hint} Set data.format (or auto)."
+    )
+
+
+def _name_format(format: FormatChoice, separator: str) -> Format:
+    if format not in ("auto", "jsonl", "parquet"):
+        return format
+    return {"\t": "tsv", "::": "dat"}.get(separator, "csv")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_value(text: str) -> bool:
+    return _is_number(text) or ISO.match(text) is not None
+
+
+def _is_header(
+    first: list[str], lines: list[str], separator: str, requested: Mapping[Role, str]
+) -> bool:
+    """A header holds a known name, or text where the next line holds numbers or dates."""
+    if any(is_known_name(name, requested) for name in first if not _is_value(name)):
+        return True
+    if any(_is_value(name) for name in first) or len(lines) < 2:
+        return False
+    return any(_is_value(field.strip()) for field in split_line(lines[1], separator))
+
+
+def _guess_roles(first: list[str]) -> dict[Role, str]:
+    """Roles of the two usual layouts without header: user item [rating] time."""
+    if len(first) == 4 and _is_number(first[2]) and _is_value(first[3]):
+        roles: tuple[Role, ...] = ("user_id", "item_id", "rating", "timestamp")
+    elif len(first) == 3 and _is_value(first[2]):
+        roles = ("user_id", "item_id", "timestamp")
+    else:
+        return {}
+    return {role: f"column_{i + 1}" for i, role in enumerate(roles)}
