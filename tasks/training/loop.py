@@ -1,0 +1,289 @@
+"""The training loop: it reads top to bottom in `train`, and every part of it can be swapped."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from tasks.training.checkpoint import CheckpointFolder
+from tasks.training.observer import EpochReport, Observer, RunStart, StepReport
+from tasks.training.optimizer import learning_rate_at, set_learning_rate
+from tasks.training.plan import (
+    NonFiniteLossError,
+    TrainingInterruptedError,
+    TrainingPlan,
+    TrainingRecord,
+)
+from tasks.training.snapshot import Progress, capture, copy_weights, restore, seed_everything
+from tasks.training.step import StepResult, TrainingParts
+
+GPU_CHECK_EVERY = 50
+"""Steps between two looks at the loss on a GPU, where a look makes the host wait."""
+
+
+class CheckpointWarning(UserWarning):
+    """A damaged checkpoint was passed over."""
+
+
+def train(
+    parts: TrainingParts,
+    plan: TrainingPlan,
+    *,
+    observers: Sequence[Observer] = (),
+    checkpoints: CheckpointFolder | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingRecord:
+    """Trains until the budget is spent or validation stops improving; leaves the best weights.
+
+    On one CPU thread the result depends on the arguments alone: observers, checkpoints and any
+    number of kills and resumes change no bit of it.
+
+    Args:
+        parts: what is trained; the model is changed in place.
+        plan: how.
+        observers: told of steps and epochs.
+        checkpoints: where to resume from and to write to; None keeps nothing.
+        should_stop: asked after every step; True writes a checkpoint and stops.
+
+    Raises:
+        NonFiniteLossError: after writing the failed state to the checkpoint folder.
+        TrainingInterruptedError: `should_stop` said so, after writing a checkpoint.
+        ValueError: `plan.monitor` is no metric of `parts.validate`.
+    """
+    model, batches = parts.model, parts.batches
+    device = next(model.parameters()).device
+    seed_everything(plan.seed)
+    optimizer = parts.make_optimizer(model, plan)
+    progress = Progress()
+    if checkpoints is not None:
+        progress = _resume(checkpoints, model, optimizer, observers)
+    progress.sums = progress.sums.to(device)
+    check_every = 1 if device.type == "cpu" else GPU_CHECK_EVERY
+    unchecked: list[_Unchecked] = []
+    clock = _Clock(progress)
+
+    def save(failed: bool = False) -> None:
+        if checkpoints is not None:
+            clock.tick()
+            write = checkpoints.save_failure if failed else checkpoints.save
+            write(progress.step, *capture(model, optimizer, progress, observers))
+
+    start = RunStart(
+        model=model,
+        num_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        max_epochs=plan.max_epochs,
+        steps_per_epoch=batches.num_batches(progress.epoch),
+        resumed_step=progress.step,
+        resumed_epoch=progress.epoch,
+    )
+    for observer in observers:
+        observer.on_start(start)
+
+    while (stop_reason := _stop_reason(progress, plan)) is None:
+        num_batches = batches.num_batches(progress.epoch)
+        for batch in batches.epoch(progress.epoch, start=progress.batch):
+            spent = (progress.epoch + progress.batch / num_batches) / plan.max_epochs
+            learning_rate = learning_rate_at(
+                progress.step,
+                spent,
+                peak=plan.learning_rate,
+                warmup_steps=plan.warmup_steps,
+                schedule=plan.schedule,
+                final_share=plan.final_learning_rate,
+            )
+            set_learning_rate(optimizer, learning_rate)
+            step = progress.step + 1
+            watching = [observer for observer in observers if observer.wants_step(step)]
+            result = parts.step(
+                model,
+                parts.objective,
+                batch,
+                optimizer,
+                plan,
+                partial(_tell_gradients, watching, model, step) if watching else None,
+            )
+            unchecked.append(_Unchecked(step, learning_rate, result))
+            if len(unchecked) >= check_every or progress.batch + 1 == num_batches:
+                _check_finite(unchecked, progress, save, checkpoints)
+            progress.step = step
+            progress.batch += 1
+            progress.num_targets += batch.num_targets
+            progress.sums += torch.stack(
+                [
+                    result.loss.double() * batch.num_targets,
+                    result.grad_norm.double(),
+                    (result.grad_norm > plan.max_grad_norm).double(),
+                ]
+            )
+            if watching:
+                report = StepReport(
+                    step=step,
+                    epoch=progress.epoch + 1,
+                    loss=result.loss,
+                    grad_norm=result.grad_norm,
+                    max_grad_norm=plan.max_grad_norm,
+                    learning_rate=learning_rate,
+                    num_targets=batch.num_targets,
+                )
+                for observer in watching:
+                    observer.on_step(report)
+            if step % plan.checkpoint_every_steps == 0:
+                save()
+            if should_stop():
+                save()
+                raise TrainingInterruptedError(
+                    f"stopped at step {step} (epoch {progress.epoch + 1}); run the same command "
+                    "again to resume." + ("" if checkpoints else " No checkpoint was asked for.")
+                )
+        clock.tick()
+        train_seconds = progress.epoch_seconds
+        with evaluating(model):
+            metrics = dict(parts.validate(model))
+        clock.tick()
+        is_best = _monitored(metrics, plan.monitor) > progress.best_value
+        if is_best:
+            progress.best_value = metrics[plan.monitor]
+            progress.best_epoch = progress.epoch + 1
+            progress.best_weights = copy_weights(model)
+        loss_sum, norm_sum, clipped = progress.sums.tolist()
+        values = {
+            "train/loss": loss_sum / progress.num_targets,
+            **{f"val/{name}": value for name, value in metrics.items()},
+            "learning_rate": optimizer.param_groups[0]["lr"],
+            "grad/norm_mean": norm_sum / num_batches,
+            "grad/clipped_share": clipped / num_batches,
+            "seconds": progress.epoch_seconds,
+            "tokens_per_second": progress.num_targets / max(train_seconds, 1e-9),
+        }
+        report = EpochReport(progress.epoch + 1, progress.step, values, is_best)
+        progress.history.append(report.as_row())
+        progress.epoch += 1
+        progress.batch = progress.num_targets = 0
+        progress.epoch_seconds = 0.0
+        progress.sums.zero_()
+        for observer in observers:
+            observer.on_epoch(report)
+        save()
+
+    model.load_state_dict(progress.best_weights)
+    clock.tick()
+    record = TrainingRecord(
+        best_epoch=progress.best_epoch,
+        best_value=progress.best_value,
+        stop_reason=stop_reason,
+        num_epochs=progress.epoch,
+        num_steps=progress.step,
+        history=tuple(progress.history),
+        wall_seconds=progress.wall_seconds,
+        cpu_seconds=progress.cpu_seconds,
+    )
+    for observer in observers:
+        observer.on_finish(record.as_row())
+    return record
+
+
+class _Unchecked(NamedTuple):
+    """A step whose loss was not looked at yet."""
+
+    step: int
+    learning_rate: float
+    result: StepResult
+
+
+class _Clock:
+    """Adds the time since the last tick to a progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def tick(self) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        self._progress.epoch_seconds += wall - self._wall
+        self._progress.wall_seconds += wall - self._wall
+        self._progress.cpu_seconds += cpu - self._cpu
+        self._wall, self._cpu = wall, cpu
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; the mode the model was in comes back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _stop_reason(progress: Progress, plan: TrainingPlan) -> str | None:
+    if progress.epoch - progress.best_epoch >= plan.patience:
+        return "patience"
+    return "max_epochs" if progress.epoch >= plan.max_epochs else None
+
+
+def _monitored(metrics: dict[str, float], monitor: str) -> float:
+    """The metric that decides."""
+    if monitor not in metrics:
+        raise ValueError(f"monitor is {monitor!r}; expected one of {', '.join(sorted(metrics))}.")
+    if math.isnan(metrics[monitor]):
+        raise ValueError(
+            f"{monitor} is NaN; expected a number. Is there any validation example to rank?"
+        )
+    return metrics[monitor]
+
+
+def _tell_gradients(watching: Sequence[Observer], model: nn.Module, step: int) -> None:
+    for observer in watching:
+        observer.on_gradients(model, step)
+
+
+def _check_finite(
+    unchecked: list[_Unchecked],
+    progress: Progress,
+    save: Callable[..., None],
+    checkpoints: CheckpointFolder | None,
+) -> None:
+    """Looks at the losses and gradient norms since the last look, and empties the list."""
+    values = torch.stack([torch.stack(entry.result).float() for entry in unchecked]).tolist()
+    for entry, (loss, grad_norm) in zip(unchecked, values, strict=True):
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            progress.last_finite_loss = loss
+            continue
+        save(failed=True)
+        where = "No checkpoint was asked for."
+        if checkpoints is not None:
+            where = f"The state is in {checkpoints.folder / 'failure.json'}."
+        raise NonFiniteLossError(
+            "gradient norm" if math.isfinite(loss) else "loss",
+            entry.step,
+            entry.learning_rate,
+            progress.last_finite_loss,
+            where,
+        )
+    unchecked.clear()
+
+
+def _resume(
+    checkpoints: CheckpointFolder,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    observers: Sequence[Observer],
+) -> Progress:
+    """Goes back to the newest sound checkpoint; a new progress where there is none."""
+    checkpoint, rejected = checkpoints.load_latest()
+    for reason in rejected:
+        going_on = "Starting anew." if checkpoint is None else f"Resuming at {checkpoint.step}."
+        warnings.warn(f"{reason} {going_on}", CheckpointWarning, stacklevel=3)
+    if checkpoint is None:
+        return Progress()
+    return restore(model, optimizer, observers, checkpoint.tensors, checkpoint.state)
