@@ -85,7 +85,8 @@ def init_input_projection(weight: Tensor, fan_in: int) -> None:
 
     Args:
         weight: Changed in place.
-        fan_in: Width of the vectors the weight multiplies.
+        fan_in: Width of the residual stream, for block-diagonal projections too, as in the authors'
+            package.
     """
     nn.init.normal_(weight, std=math.sqrt(SMALL_INIT_VARIANCE / fan_in))
 

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from xlstm_model.blocks import MLSTMBlock, MLSTMLargeBlock, SLSTMBlock
 from xlstm_model.blocks.checks import check_choice, check_dropout, check_input, zero_padding
+from xlstm_model.blocks.mlstm_large import LARGE_NORM_EPS
 from xlstm_model.blocks.recurrence import Gate, MLSTMForm, SLSTMCellName
 from xlstm_model.blocks.slstm import ConvGates, ForgetBias
 from xlstm_model.initialization import MLSTM_FGATE_BIAS
@@ -115,8 +116,8 @@ class XLSTMStack(nn.Module):
         self.blocks = nn.ModuleList(
             _block(given, i, self.pattern) for i in range(len(self.pattern))
         )
-        kind = "rms" if mlstm_block == "large" else "layer"
-        self.norm = FeatureNorm(embedding_dim, kind=kind) if norm else nn.Identity()
+        kind, norm_eps = ("rms", LARGE_NORM_EPS) if mlstm_block == "large" else ("layer", 1e-5)
+        self.norm = FeatureNorm(embedding_dim, kind, norm_eps) if norm else nn.Identity()
 
     def initial_state(
         self,

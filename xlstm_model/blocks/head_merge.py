@@ -17,17 +17,20 @@ class HeadMerge(nn.Module):
         num_heads: NH ≥ 1.
         head_dim: DH ≥ 1.
         norm: False only lays the heads side by side.
+        eps: Added to the variance, > 0.
 
     >>> import torch
     >>> HeadMerge(4, 1)(torch.tensor([[[1.0], [2.0], [3.0], [4.0]]])).detach().round(decimals=2)
     tensor([[-1.3400, -0.4500,  0.4500,  1.3400]])
     """
 
-    def __init__(self, num_heads: int, head_dim: int, *, norm: bool = True) -> None:
+    def __init__(
+        self, num_heads: int, head_dim: int, *, norm: bool = True, eps: float = 1e-5
+    ) -> None:
         super().__init__()
         groups = 1 if head_dim == 1 else num_heads
         self.groups = groups
-        self.norm = HeadwiseNorm(groups, num_heads * head_dim // groups) if norm else None
+        self.norm = HeadwiseNorm(groups, num_heads * head_dim // groups, eps=eps) if norm else None
 
     def forward(self, h: Tensor) -> Tensor:
         """Map (..., NH, DH) to (..., NH · DH)."""

@@ -153,7 +153,7 @@ class MLSTMBlock(nn.Module):
     ) -> None:
         init_input_projection(self.proj_up.weight, self.embedding_dim)
         for projection in (self.q_proj, self.k_proj, self.v_proj):
-            init_input_projection(projection.weight, self.inner_dim)
+            init_input_projection(projection.weight, self.embedding_dim)
         nn.init.zeros_(self.igate.weight)
         nn.init.normal_(self.igate.bias, mean=igate_bias, std=MLSTM_IGATE_BIAS_STD)
         nn.init.zeros_(self.fgate.weight)

@@ -24,6 +24,9 @@ from xlstm_model.initialization import (
 )
 from xlstm_model.layers import FeatureNorm, GatedFeedForward
 
+LARGE_NORM_EPS = 1e-6
+"""Added to the variance or mean square by every norm of this block."""
+
 
 def soft_cap(x: Tensor, cap: float) -> Tensor:
     """Bound values smoothly to ±cap: ``cap · tanh(x / cap)`` (arXiv 2503.13427).
@@ -94,7 +97,7 @@ class MLSTMLargeBlock(nn.Module):
         check_at_least(1, **{"embedding_dim * qk_factor": qk})
         check_divides("num_heads", num_heads, "embedding_dim * qk_factor", qk)
         self.embedding_dim, self.num_heads, self.gate_cap = embedding_dim, num_heads, gate_cap
-        self.norm = FeatureNorm(embedding_dim, kind="rms")
+        self.norm = FeatureNorm(embedding_dim, "rms", LARGE_NORM_EPS)
         self.q_proj = nn.Linear(embedding_dim, qk, bias=False)
         self.k_proj = nn.Linear(embedding_dim, qk, bias=False)
         self.v_proj = nn.Linear(embedding_dim, embedding_dim, bias=False)
@@ -110,9 +113,9 @@ class MLSTMLargeBlock(nn.Module):
             eps=eps,
             learned_initial_state=learned_initial_state,
         )
-        self.head_merge = HeadMerge(num_heads, embedding_dim // num_heads)
+        self.head_merge = HeadMerge(num_heads, embedding_dim // num_heads, eps=LARGE_NORM_EPS)
         self.proj_down = nn.Linear(embedding_dim, embedding_dim, bias=False)
-        self.feed_forward_norm = FeatureNorm(embedding_dim, kind="rms")
+        self.feed_forward_norm = FeatureNorm(embedding_dim, "rms", LARGE_NORM_EPS)
         self.feed_forward = GatedFeedForward(
             embedding_dim, feed_forward_factor, "silu", inner_multiple, dropout=dropout
         )

@@ -150,7 +150,9 @@ class SLSTMBlock(nn.Module):
         if not names:
             return None
         width = len(names) * self.embedding_dim
-        return BlockDiagonalLinear(self.embedding_dim, width, self.num_heads, bias=False)
+        projection = BlockDiagonalLinear(self.embedding_dim, width, self.num_heads, bias=False)
+        init_input_projection(projection.weight, self.embedding_dim)
+        return projection
 
     def initial_state(
         self,
