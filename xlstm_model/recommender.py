@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xlstm_model.blocks.checks import check_at_least, check_choice, check_dropout
+from xlstm_model.blocks.checks import check_above_zero, check_at_least, check_choice, check_dropout
 from xlstm_model.features import PositionEmbedding, PositionKind, TimeGapEmbedding
 from xlstm_model.initialization import init_embedding
 from xlstm_model.padding import PADDING_ID, lengths_to_mask
@@ -84,8 +84,7 @@ class SequenceRecommender(nn.Module):
         check_dropout(dropout)
         check_choice("pooling", pooling, ("every", "last", "mean", "attention"))
         check_choice("positions", positions, ("none", "learned", "sinusoidal"))
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; expected more than 0, such as 0.0625.")
+        check_above_zero(temperature=temperature)
         if sequence_model.embedding_dim != embedding_dim:
             raise ValueError(
                 f"embedding_dim is {embedding_dim}; expected {sequence_model.embedding_dim}, the "

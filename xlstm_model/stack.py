@@ -109,6 +109,7 @@ class XLSTMStack(nn.Module):
         check_choice("mlstm_block", mlstm_block, ("published", "large"))
         check_choice("dropout_schedule", dropout_schedule, ("constant", "linear"))
         check_dropout(dropout)
+        _check_large(given)
         self.settings: dict[str, Any] = {"type": "XLSTMStack", **given}
         self.embedding_dim = embedding_dim
         self.gradient_checkpointing = gradient_checkpointing
@@ -194,6 +195,17 @@ class XLSTMStack(nn.Module):
                 f"of pattern {self.pattern!r}. Take it from this stack's initial_state or forward."
             )
         return state
+
+
+def _check_large(given: dict[str, Any]) -> None:
+    """Refuse settings that a 7B-style block would leave without effect."""
+    plain = {"gate": "exp", "norm": True, "residual": True, "mlstm_normalizer": True}
+    for name, value in plain.items():
+        if given["mlstm_block"] == "large" and given[name] != value:
+            raise ValueError(
+                f"{name} is {given[name]!r} with mlstm_block 'large'; expected {value!r}, the only "
+                "one that block has. Set mlstm_block='published' to change it."
+            )
 
 
 def _block(given: dict[str, Any], index: int, pattern: str) -> nn.Module:

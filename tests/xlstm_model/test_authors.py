@@ -144,11 +144,11 @@ def test_missing_surplus_and_misshapen_entries_are_named(vectors):
     prefix = "mlstm_block.param."
     stack = XLSTMStack(16, "m", num_heads=2).double()
     del weights[f"{prefix}blocks.0.xlstm.learnable_skip"]
-    with pytest.raises(ValueError, match="lacks blocks.0.xlstm.learnable_skip"):
+    with pytest.raises(ValueError, match=r"lacks blocks\.0\.xlstm\.learnable_skip"):
         load_authors_state_dict(stack, weights, prefix=prefix)
-    with pytest.raises(ValueError, match="blocks.1.xlstm"):
+    with pytest.raises(ValueError, match=r"blocks\.1\.xlstm"):
         load_authors_state_dict(stack, vectors, prefix="mlstm_stack2.param.")
-    with pytest.raises(ValueError, match="norm.weight has shape"):
+    with pytest.raises(ValueError, match=r"norm\.weight has shape"):
         load_authors_state_dict(XLSTMStack(8, "m", num_heads=2), vectors, prefix=prefix)
     with pytest.raises(TypeError, match="module is Linear"):
         load_authors_state_dict(torch.nn.Linear(1, 1), vectors, prefix=prefix)

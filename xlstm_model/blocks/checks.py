@@ -27,6 +27,22 @@ def check_at_least(minimum: float, **values: float) -> None:
             )
 
 
+def check_above_zero(**values: float) -> None:
+    """Refuse settings that are zero, negative or not finite, naming the setting.
+
+    Raises:
+        ValueError: For the first such value.
+
+    >>> check_above_zero(temperature=0.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: temperature is 0.0; expected a number above 0. Set temperature to one.
+    """
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value}; expected a number above 0. Set {name} to one.")
+
+
 def check_divides(divisor_name: str, divisor: int, name: str, value: int) -> None:
     """Refuse a divisor that does not divide, naming the divisors that do.
 

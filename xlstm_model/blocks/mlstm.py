@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xlstm_model.blocks.checks import (
+    check_above_zero,
     check_at_least,
     check_divides,
     check_dropout,
@@ -113,9 +114,9 @@ class MLSTMBlock(nn.Module):
             num_blocks=num_blocks,
         )
         check_at_least(0, eps=eps)
+        check_above_zero(projection_factor=projection_factor)
         check_dropout(dropout)
         inner = round_up(projection_factor * embedding_dim, inner_multiple)
-        check_at_least(1, inner_dim=inner)
         check_divides("num_heads", num_heads, "inner_dim", inner)
         check_divides("qkv_block_size", qkv_block_size, "inner_dim", inner)
         self.embedding_dim, self.inner_dim = embedding_dim, inner

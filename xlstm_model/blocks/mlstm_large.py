@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from xlstm_model.blocks.checks import (
+    check_above_zero,
     check_at_least,
     check_divides,
     check_dropout,
@@ -91,6 +92,7 @@ class MLSTMLargeBlock(nn.Module):
         super().__init__()
         check_at_least(1, embedding_dim=embedding_dim, num_blocks=num_blocks)
         check_at_least(0, eps=eps)
+        check_above_zero(gate_cap=gate_cap)
         check_dropout(dropout)
         check_divides("num_heads", num_heads, "embedding_dim", embedding_dim)
         qk = int(embedding_dim * qk_factor)

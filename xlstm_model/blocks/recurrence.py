@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xlstm_model.blocks.checks import check_at_least, check_choice
 from xlstm_model.blocks.stripped import mlstm_unnormalized, stripped_sequence, stripped_step
 from xlstm_model.cells import (
     MLSTMState,
@@ -72,14 +73,13 @@ class MLSTMRecurrence(nn.Module):
         learned_initial_state: bool = False,
     ) -> None:
         super().__init__()
+        check_choice("gate", gate, ("exp", "sigmoid"))
+        check_choice("form", form, ("parallel", "chunkwise"))
+        check_at_least(1, chunk_size=chunk_size)
         if not normalizer and gate == "exp":
             raise ValueError(
                 "normalizer is False with gate 'exp'; expected gate 'sigmoid', since an "
                 "exponential gate overflows without its normaliser. Set gate='sigmoid' as well."
-            )
-        if chunk_size < 1:
-            raise ValueError(
-                f"chunk_size is {chunk_size}; expected at least 1. 64 suits most lengths."
             )
         self.num_heads, self.qk_dim, self.v_dim = num_heads, qk_dim, v_dim
         self.form, self.chunk_size = form, chunk_size
@@ -175,6 +175,8 @@ class SLSTMRecurrence(nn.Module):
         learned_initial_state: bool = False,
     ) -> None:
         super().__init__()
+        check_choice("gate", gate, ("exp", "sigmoid"))
+        check_choice("cell", cell, ("slstm", "lstm", "rnn"))
         self.num_heads, self.head_dim = num_heads, head_dim
         self.gate, self.cell = gate, cell
         self.num_gates = 1 if cell == "rnn" else 4
