@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,11 +90,12 @@ def read_vocabulary(path: Path) -> Vocabulary:
     """
     if not path.is_file():
         raise VocabularyError(f"{path} does not exist. Run the prepare stage first.")
-    frame = pl.read_csv(path, infer_schema=False, missing_utf8_is_empty_string=True)
-    ids = frame.to_series(0).cast(pl.Int64)
-    raw_ids = frame.to_series(1).alias("raw_id")
+    with path.open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.reader(stream))[1:]
+    ids = np.array([line[0] for line in lines], dtype=np.int64)
+    raw_ids = pl.Series("raw_id", [line[1] for line in lines], dtype=pl.String)
     first_id = int(ids[0]) if len(ids) else 0
-    if not np.array_equal(ids.to_numpy(), np.arange(len(ids)) + first_id):
+    if not np.array_equal(ids, np.arange(len(ids)) + first_id):
         raise VocabularyError(f"{path}: the ids have gaps; expected {first_id} and up, by one.")
     if raw_ids.n_unique() != len(raw_ids):
         raise VocabularyError(f"{path}: a raw id occurs twice; expected each once.")

@@ -131,13 +131,15 @@ def check_log_identity(data: PreparedData, log: Events, users: Vocabulary) -> Ch
         users: User vocabulary.
     """
     name, compared = "events_match_log", 0
+    table = np.zeros(int(log.rows.max(initial=0)) + 1, dtype=np.int32)
+    table[log.rows] = np.arange(len(log), dtype=np.int32)
     parts = [(data.train.rows, data.train.items, data.train.times, _owners(data.train))]
     for split in (data.val, data.test):
         parts.append((split.target_rows, split.targets, split.target_times, split.users))
         owners = split.users[_owners(split.extra)]
         parts.append((split.extra.rows, split.extra.items, split.extra.times, owners))
     for rows, items, times, owners in parts:
-        at = np.minimum(np.searchsorted(log.rows, rows), len(log) - 1)
+        at = table[np.clip(rows, 0, len(table) - 1)]
         same = (log.rows[at] == rows) & (log.users[at] == owners)
         same &= (log.items[at] == items) & (log.times[at] == times)
         if not same.all():

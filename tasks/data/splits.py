@@ -8,12 +8,15 @@ target is history of the example too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
 
 TRAIN, VAL, TEST = 0, 1, 2
 """Periods of an event."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MIN_LEAVE_ONE_OUT_EVENTS = 3
 """One event to learn from, one to validate on, one to test on."""
@@ -78,6 +81,15 @@ class Split:
     roles: np.ndarray
 
 
+def format_time(microseconds: int) -> str:
+    """Return a time since the epoch as ISO 8601 in UTC.
+
+    >>> format_time(1_500_000)
+    '1970-01-01T00:00:01.500000+00:00'
+    """
+    return (EPOCH + timedelta(microseconds=int(microseconds))).isoformat()
+
+
 def leave_one_out_periods(users: np.ndarray) -> np.ndarray:
     """Return periods that hold out each user's last event for test, the one before for validation.
 
@@ -120,18 +132,19 @@ def temporal_periods(times: np.ndarray, val_start: int, test_start: int) -> np.n
     """
     if not val_start < test_start:
         raise SplitError(
-            f"validation starts at {val_start} us and test at {test_start} us; expected "
-            "validation first. Set data.val_quantile and data.test_quantile further apart, or "
-            "earlier data.val_start."
+            f"validation starts at {format_time(val_start)} and test at "
+            f"{format_time(test_start)}; expected validation first. Set data.val_quantile and "
+            "data.test_quantile further apart, or data.val_start earlier."
         )
     periods = (times >= val_start).astype(np.int8) + (times >= test_start).astype(np.int8)
     counts = np.bincount(periods, minlength=3)
     for period, name in enumerate(("training", "validation", "test")):
         if not counts[period]:
             raise SplitError(
-                f"the {name} period is empty: events run from {times.min()} to {times.max()} us, "
-                f"validation starts at {val_start}, test at {test_start}. Move the boundaries, "
-                "or use data.split: leave_one_out."
+                f"the {name} period is empty: events run from {format_time(times.min())} to "
+                f"{format_time(times.max())}, validation starts at {format_time(val_start)}, test "
+                f"at {format_time(test_start)}. Move the boundaries, or use data.split: "
+                "leave_one_out."
             )
     return periods
 
