@@ -1,0 +1,1 @@
+"""Measurements shared by questions: one per file, each `measure(probe) -> evidence`."""

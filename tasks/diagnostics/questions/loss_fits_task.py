@@ -1,0 +1,90 @@
+"""G14. Is the training loss the declared one, over exactly the positions that have a target?
+
+Reads: the loss training differentiates, on real padded batches and new weights in eval mode; an
+independent float64 form of the declared loss on the same logits; both gradients.
+
+Rule: equal values; gradients in the same direction; the loss of a batch with every row twice
+equals the loss of the batch (a mean, not a sum). All exact: padding counted as a target, double
+softmax, a flipped sign, a wrong reduction, another loss than declared each break at least one.
+
+Limits: float32 sums over some thousand terms differ by about 1e-6 relative; 1e-4 leaves two
+orders. Directions: the cosine of two gradients that differ only by rounding is above 0.9999.
+
+The same picture from elsewhere: logits in `logits` and in `loss` made by different code (then the
+loss is not the loss of these scores, which is a fault too).
+
+It can't tell: whether the declared loss is a good choice.
+"""
+
+from __future__ import annotations
+
+from tasks.diagnostics.finding import Check, Finding, Limit
+from tasks.diagnostics.measurements import loss_oracle
+from tasks.diagnostics.measurements.loss_oracle import LossOracle
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {
+    "value": Limit(1e-4, "identity; float32 sums differ by about 1e-6"),
+    "direction": Limit(0.999, "identity; equal losses have equal gradients"),
+    "duplicated": Limit(1e-4, "identity of a mean; float32 sums differ by about 1e-6"),
+}
+
+
+def measure(probe: Probe) -> LossOracle:
+    """Recompute the loss."""
+    return probe.evidence(loss_oracle.measure)
+
+
+def judge(evidence: LossOracle, limits: Limits) -> Finding:
+    """Compare value, gradient and reduction."""
+    value = Check(
+        name="relative difference between the program's loss and the declared loss",
+        value=evidence.relative_difference,
+        unit="of the declared loss",
+        limit=limits["value"],
+        stage="loss",
+        rule="oracle",
+        where=f"program {evidence.program:.4g}, declared {evidence.declared:.4g} nats",
+        advice=(
+            "compare the loss function with the declared one on two rows by hand "
+            "(tasks/training/losses.py)",
+            "check that padding is left out of the mean and logits go in without a softmax",
+        ),
+    )
+    direction = Check(
+        name="cosine between the gradient of the program's loss and of the declared loss",
+        value=evidence.gradient_cosine,
+        unit="",
+        limit=limits["direction"],
+        relation="at_least",
+        stage="loss",
+        rule="oracle",
+        advice=("check the sign of the loss, and for a detach between logits and loss",),
+    )
+    duplicated = Check(
+        name="relative change of the loss when every row stands in the batch twice",
+        value=evidence.duplicated_difference,
+        unit="of the declared loss",
+        limit=limits["duplicated"],
+        stage="loss",
+        rule="exact",
+        proof="a larger batch draws other negatives"
+        if evidence.duplicated_difference is None
+        else "",
+        advice=("use a mean over valid positions instead of a sum",),
+    )
+    return QUESTION.finding(evidence, value, direction, duplicated)
+
+
+QUESTION = Question(
+    id="loss_fits_task",
+    number="G14",
+    title="Is the training loss the declared one, over exactly the positions that have a target?",
+    stages=("loss",),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+    owns=frozenset({"loss", "criterion"}),
+)

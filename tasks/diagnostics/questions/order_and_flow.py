@@ -1,0 +1,147 @@
+"""G11. Does information flow along each user's own past, and nowhere else?
+
+Reads: logits under changed futures, changed neighbours in the batch, repeated calls, and a changed
+first event. Needs no training.
+
+Rule: scores up to a position do not change when later events do (next-item task), a user's scores
+do not change when other users do (both batch directions: a recurrence that runs over the batch by
+mistake carries influence one way only), a call leaves nothing behind for the next one, and an
+event still matters several events later. The first three are identities; they hold for any
+weights, so weights are shaken first (see `shake_weights`).
+
+Limits: identities are exact up to float32 rounding, about 1e-6 of the spread of the logits; 1e-4
+leaves two orders of magnitude, and real leaks measured in public implementations are above 1e-2.
+A memory below 1e-7 is below the resolution of float32: no influence at all.
+
+The same picture from elsewhere: batch normalisation in training mode mixes rows by design (the
+test runs in eval mode). Bidirectional encoders see the future by design: declare
+`task: masked_item`. A model of the last event alone has no memory by design: declare
+`reads_history: false`.
+
+It can't tell: whether the order of events matters for the data at hand (an ablation with shuffled
+histories does), nor leaks that enter through the targets (`inputs_match_targets` does).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Check, Finding, Limit
+from tasks.diagnostics.measurements import batch_leak, future_leak, memory, repeated_calls
+from tasks.diagnostics.measurements.batch_leak import BatchLeak
+from tasks.diagnostics.measurements.future_leak import FutureLeak
+from tasks.diagnostics.measurements.memory import Memory
+from tasks.diagnostics.measurements.repeated_calls import RepeatedCalls
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question
+
+ROUNDING = "identity; float32 rounding stays below 1e-6"
+
+LIMITS = {
+    "future": Limit(1e-4, ROUNDING),
+    "batch": Limit(1e-4, ROUNDING),
+    "calls": Limit(1e-4, ROUNDING),
+    "memory": Limit(1e-7, "resolution of float32: below it there is no influence"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Influences on the scores of one small batch."""
+
+    future: FutureLeak
+    batch: BatchLeak
+    calls: RepeatedCalls
+    memory: Memory
+    is_causal_task: bool
+    reads_history: bool
+    stateful: bool
+
+
+def measure(probe: Probe) -> Evidence:
+    """Collect the four influences."""
+    declared = probe.subject.declared
+    return Evidence(
+        future=probe.evidence(future_leak.measure),
+        batch=probe.evidence(batch_leak.measure),
+        calls=probe.evidence(repeated_calls.measure),
+        memory=probe.evidence(memory.measure),
+        is_causal_task=declared.task == "next_item",
+        reads_history=declared.reads_history,
+        stateful=declared.stateful,
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """Compare each influence with rounding error, and memory with nothing."""
+    unit = "standard deviations of the logits"
+    future = Check(
+        name="largest change of a score when only later events change",
+        value=evidence.future.largest_change,
+        unit=unit,
+        limit=limits["future"],
+        stage="causal",
+        rule="exact",
+        where=f"position {evidence.future.position}",
+        proof="" if evidence.is_causal_task else "a masked-item encoder reads both sides",
+        explained_by=("batch",),
+        advice=(
+            "look for a mean, norm, convolution or attention over the time axis without a causal "
+            "mask in the model's forward",
+            "check `bidirectional=False` and left-only padding of convolutions",
+        ),
+    )
+    batch = Check(
+        name="largest change of a user's score when only other users of the batch change",
+        value=evidence.batch.largest,
+        unit=unit,
+        limit=limits["batch"],
+        stage="batch",
+        rule="exact",
+        where="earlier rows"
+        if evidence.batch.from_earlier_rows > evidence.batch.from_later_rows
+        else "later rows",
+        advice=(
+            "check `batch_first` and every reshape or view between (B, S, D) and (S, B, D)",
+            "look for statistics or states of shape (1, ...) shared by the batch",
+        ),
+    )
+    calls = Check(
+        name="largest change of a score when an unrelated batch is scored in between",
+        value=evidence.calls.by_earlier_calls,
+        unit=unit,
+        limit=limits["calls"],
+        stage="state",
+        rule="exact",
+        proof="state across calls is declared" if evidence.stateful else "",
+        advice=("look for states kept in buffers or attributes; make them arguments and results",),
+    )
+    lag = evidence.memory.lag
+    remembered = Check(
+        name=f"largest change of a score when the event {lag} before it changes",
+        value=evidence.memory.of_earlier_event,
+        unit=unit,
+        limit=limits["memory"],
+        relation="at_least",
+        stage="core",
+        rule="exact",
+        proof="" if evidence.reads_history else "the model is declared to read the last event only",
+        explained_by=("batch", "causal", "cell", "embedding", "state"),
+        advice=(
+            "check that the sequence model's output, and not its input, reaches the head",
+            "check that the recurrent state is carried from one position to the next",
+        ),
+    )
+    return QUESTION.finding(evidence, future, batch, calls, remembered)
+
+
+QUESTION = Question(
+    id="order_and_flow",
+    number="G11",
+    title="Does information flow along each user's own past, and nowhere else?",
+    stages=("causal", "batch", "state", "core"),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)

@@ -1,0 +1,116 @@
+"""X21. Are ranks and metrics computed right, over the whole catalogue?
+
+Reads: the program's ranking and metric code on made-up scores whose ranks are known: random ones,
+perfect ones, constant ones, and ones where padding scores highest.
+
+Rule: ranks and metric values equal independent ones on tie-free scores; a perfect score ranks
+first; a score that is the same for every item gets no more hits than chance; padding takes no
+rank. Exact, but for the constant score under random tie-breaking, which is bounded by chance plus
+five standard errors.
+
+Limits: ranks are integers and must agree; metric values are float64 sums of one term, 1e-9.
+
+The same picture from elsewhere: ranking among sampled negatives; with `full_ranking: false`
+declared the finding says so instead.
+
+It can't tell: whether the histories and scores that go in are right (`head_reads_right_state`), nor
+whether metrics improve while training (`validation_improves`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Check, Finding, Limit
+from tasks.diagnostics.measurements import metric_oracle
+from tasks.diagnostics.measurements.metric_oracle import MetricOracle
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {
+    "ranks": Limit(0, "identity: a rank is 1 + the number of real items scored higher"),
+    "metrics": Limit(1e-9, "identity; float64 of one term"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evaluator beside an independent one."""
+
+    oracle: MetricOracle
+    full_ranking: bool
+
+
+def measure(probe: Probe) -> Evidence:
+    """Run the evaluator on scores with known ranks."""
+    oracle = probe.evidence(metric_oracle.measure)
+    return Evidence(oracle=oracle, full_ranking=probe.subject.declared.full_ranking)
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """Compare ranks, special scores and metric values."""
+    oracle = evidence.oracle
+    sampled = "" if evidence.full_ranking else "ranking among sampled items is declared"
+
+    def rank_check(name: str, value: float, advice: str, proof: str = "") -> Check:
+        return Check(
+            name=name,
+            value=value,
+            unit="of rows",
+            limit=limits["ranks"],
+            stage="metric",
+            rule="oracle",
+            proof=proof,
+            advice=(advice,),
+        )
+
+    ranks = rank_check(
+        "share of random scores with another rank than sorting gives",
+        oracle.wrong_ranks,
+        "rank among all real items, counting from 1 (tasks/evaluation/ranking.py)",
+        proof=sampled,
+    )
+    perfect = rank_check(
+        "share of perfect scores not ranked first",
+        oracle.wrong_when_perfect,
+        "check whether ranks count from 0 or from 1",
+    )
+    padding = rank_check(
+        "share of ranks that a high padding score changes",
+        oracle.moved_by_padding,
+        "leave column 0 out of the ranking",
+    )
+    constant = Check(
+        name="hit rate at 10 of a score that is the same for every item",
+        value=oracle.constant_hit_rate,
+        unit="",
+        limit=Limit(oracle.chance_hit_rate, "10 of 50 items by chance, plus 5 standard errors"),
+        stage="metric",
+        rule="oracle",
+        proof=sampled,
+        advice=("rank ties worst: count items with score >= the target's, not only >",),
+    )
+    metrics = Check(
+        name="largest difference of a metric from its definition",
+        value=oracle.metric_error,
+        unit="",
+        limit=limits["metrics"],
+        stage="metric",
+        rule="oracle",
+        where=oracle.worst_metric,
+        advice=("compare with 1 / log2(rank + 1), 1 / rank and rank <= K",),
+    )
+    return QUESTION.finding(evidence, ranks, perfect, padding, constant, metrics)
+
+
+QUESTION = Question(
+    id="ranking_metrics_right",
+    number="X21",
+    title="Are ranks and metrics computed right, over the whole catalogue?",
+    stages=("metric",),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+    owns=frozenset({"rank", "metrics"}),
+)

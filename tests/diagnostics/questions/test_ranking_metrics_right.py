@@ -1,0 +1,65 @@
+"""X21: fires, stays quiet, holds at the limit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tasks.diagnostics.engine import answer
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.questions.ranking_metrics_right import LIMITS, QUESTION, judge, measure
+
+
+def own(scores, targets):
+    return scores.gather(1, targets[:, None])
+
+
+@pytest.mark.parametrize(
+    "rank",
+    [
+        lambda s, t: 1 + (s[:, 1:] > own(s, t)).sum(1),
+        lambda s, t: (s[:, 1:] > own(s, t)).sum(1),
+        lambda s, t: (s >= own(s, t)).sum(1),
+        lambda s, t: (s[:, 1:21] > own(s, t)).sum(1) + 1,
+    ],
+    ids=["optimistic ties", "from zero", "padding ranks", "sampled"],
+)
+def test_wrong_ranks_are_found(toy, rank) -> None:
+    finding = answer(QUESTION, Probe(toy(rank=rank)))
+    assert (finding.verdict, finding.stage) == ("faulty", "metric")
+
+
+def test_random_tie_breaking_is_legitimate(toy) -> None:
+    rng = np.random.default_rng(0)
+
+    def rank(scores, targets):
+        real, mine = scores[:, 1:].numpy(), own(scores, targets).numpy()
+        better, equal = (real > mine).sum(1), (real == mine).sum(1)
+        return 1 + better + rng.integers(0, equal)
+
+    assert answer(QUESTION, Probe(toy(rank=rank))).verdict == "healthy"
+
+
+def test_a_wrong_metric_is_found_and_named(toy) -> None:
+    def metrics(ranks, cutoffs):
+        return {f"ndcg_at_{k}": (ranks <= k) / np.log2(np.maximum(ranks, 2)) for k in cutoffs}
+
+    finding = answer(QUESTION, Probe(toy(metrics=metrics)))
+    assert finding.verdict == "faulty"
+    assert "ndcg_at" in finding.sentence
+
+
+def test_at_the_limit(healthy: Probe) -> None:
+    evidence = measure(healthy)
+    for value, verdict in ((1e-9, "healthy"), (1.1e-9, "faulty")):
+        oracle = dataclasses.replace(evidence.oracle, metric_error=value)
+        assert judge(dataclasses.replace(evidence, oracle=oracle), LIMITS).verdict == verdict
+
+
+def test_a_declared_sampled_ranking_is_not_judged_by_the_full_one(healthy: Probe) -> None:
+    evidence = measure(healthy)
+    oracle = dataclasses.replace(evidence.oracle, wrong_ranks=1.0)
+    changed = dataclasses.replace(evidence, oracle=oracle, full_ranking=False)
+    assert judge(changed, LIMITS).verdict == "healthy"
