@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -94,6 +95,9 @@ class DataSettings(Section):
     """Items with fewer events are dropped (repeated with `min_user_events` until stable)."""
     repeats: Literal["keep", "drop_consecutive", "first"] = "keep"
     """Repeats of an item by one user: keep all, drop immediate ones, or keep the first only."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """Events equal in user, item and time: keep all, or the first; copies of targets are counted
+    either way."""
     tie_order: Literal["original_row"] = "original_row"
     """Order of a user's events with equal times: the order of the rows in the log."""
     split: Literal["leave_one_out", "temporal"] = "leave_one_out"
@@ -102,14 +106,23 @@ class DataSettings(Section):
     """What the corpus filters see: `auto` is full for leave-one-out, train for temporal."""
     vocabulary: Literal["auto", "full", "train"] = "auto"
     """Which rows give items an id: `auto` is full for leave-one-out, train for temporal."""
+    boundaries: Literal["quantile", "time"] = "quantile"
+    """Temporal split: place the boundaries by the `*_quantile` or by the `*_start` settings."""
     val_quantile: float = Field(0.8, gt=0.0, lt=1.0)
     """Temporal split: quantile of event times at which validation starts."""
     test_quantile: float = Field(0.9, gt=0.0, lt=1.0)
     """Temporal split: quantile of event times at which the test period starts."""
+    val_start: str = ""
+    """Temporal split: time at which validation starts, ISO 8601, UTC where it names no zone."""
+    test_start: str = ""
+    """Temporal split: time at which the test period starts, likewise."""
     temporal_target: Literal["first", "last"] = "first"
     """Temporal split: which event of a user's held-out period is the target."""
     cold_targets: Literal["miss", "drop"] = "miss"
     """Targets without an id count as a miss, or are dropped; both are counted."""
+    cold_users: Literal["drop", "keep"] = "drop"
+    """Temporal split: users without training events are left out of validation and test, or kept
+    where held-out events before the target give them a history; both are counted."""
     max_quarantine_share: float = Field(0.01, ge=0.0, le=1.0)
     """Share of unusable rows above which the stage fails."""
     synthetic: SyntheticSettings = SyntheticSettings()
@@ -124,4 +137,24 @@ class DataSettings(Section):
                 f"test_quantile is {self.test_quantile}; expected above val_quantile "
                 f"{self.val_quantile}."
             )
+        if self.boundaries == "time":
+            self._check_starts()
         return self
+
+    def _check_starts(self) -> None:
+        starts = []
+        for name in ("val_start", "test_start"):
+            text = getattr(self, name)
+            try:
+                time = datetime.fromisoformat(text)
+            except ValueError:
+                raise ValueError(
+                    f"{name} is {text!r} but boundaries is 'time'; expected a time such as "
+                    "2004-01-31 or 2004-01-31T12:00:00Z."
+                ) from None
+            starts.append(time if time.tzinfo else time.replace(tzinfo=UTC))
+        if starts[0] >= starts[1]:
+            raise ValueError(
+                f"val_start {self.val_start} is not before test_start {self.test_start}; expected "
+                "validation to start first."
+            )
