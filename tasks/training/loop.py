@@ -102,6 +102,8 @@ def train(
             set_learning_rate(optimizer, learning_rate)
             step = progress.step + 1
             watching = [observer for observer in observers if observer.wants_step(step)]
+            for observer in watching:
+                observer.on_step_start(model, step)
             result = parts.step(
                 model,
                 parts.objective,

@@ -87,8 +87,11 @@ class Observer:
         """The first step is about to be made; on a resume, `load_state` was called before."""
 
     def wants_step(self, step: int) -> bool:
-        """Whether `on_gradients` and `on_step` are to be called for step number ``step``."""
+        """Whether the three methods below are to be called for step number ``step``."""
         return False
+
+    def on_step_start(self, model: nn.Module, step: int) -> None:
+        """The forward pass is about to begin."""
 
     def on_gradients(self, model: nn.Module, step: int) -> None:
         """Gradients are complete and not yet clipped; nothing may be changed."""

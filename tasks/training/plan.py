@@ -100,5 +100,8 @@ class NonFiniteLossError(ArithmeticError):
         self.last_finite_loss = last_finite_loss
 
 
-class TrainingInterruptedError(RuntimeError):
-    """Training was asked to stop; what was done is in a checkpoint."""
+class TrainingInterruptedError(KeyboardInterrupt):
+    """Training was asked to stop; what was done is in a checkpoint.
+
+    Like Ctrl-C no error, so that it passes by whatever handles errors.
+    """

@@ -1,0 +1,194 @@
+"""What a training leaves behind to read: one JSON line per epoch, and one per recorded step.
+
+Measuring happens every N steps only, so that it costs a few percent at most; it reads gradients and
+weights and changes nothing. Names follow the metrics of the tracking server: ``grad/...``,
+``update/...``, ``gate/...``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tasks.training.observer import EpochReport, Observer, RunStart, StepReport
+
+EPOCHS_FILE = "epochs.jsonl"
+STEPS_FILE = "steps.jsonl"
+
+
+class GateProbe(Protocol):
+    """Measures how open the gates of a model are, such as `xlstm_model.Recorder` does."""
+
+    def start(self, model: nn.Module) -> None:
+        """Begins to listen to the model's forward passes."""
+        ...
+
+    def stop(self) -> dict[str, float]:
+        """Ends listening; mean openness by ``<block>/<gate>``, 0 closed to 1 open."""
+        ...
+
+
+def parameter_group(name: str) -> str:
+    """The part of a recommender a parameter belongs to.
+
+    >>> [parameter_group(n) for n in ("item_embedding.weight", "sequence_model.blocks.2.up.bias")]
+    ['embedding', 'block_2']
+    >>> parameter_group("sequence_model.layers.0.weight_ih_l0"), parameter_group("output_weight")
+    ('block_0', 'head')
+    """
+    if (block := re.search(r"\b(?:blocks|layers)\.(\d+)\.", name)) is not None:
+        return f"block_{block[1]}"
+    is_embedding = "embedding" in name or "positions" in name or "time_gaps" in name
+    return "embedding" if is_embedding else "head"
+
+
+def grouped_norms(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """L2 norm of all tensors of each parameter group, as scalars on their device.
+
+    Args:
+        tensors: (parameter name, gradient or weight or difference).
+    """
+    named = list(tensors)
+    if not named:
+        return {}
+    norms = torch._foreach_norm([tensor for _, tensor in named])
+    squares: dict[str, Tensor] = {}
+    for (name, _), norm in zip(named, norms, strict=True):
+        group = parameter_group(name)
+        square = norm.float().square()
+        squares[group] = squares[group] + square if group in squares else square
+    return {group: square.sqrt() for group, square in squares.items()}
+
+
+class Recorder(Observer):
+    """Writes ``epochs.jsonl`` and ``steps.jsonl`` into a folder.
+
+    A step's line holds ``step``, ``epoch``, ``train/loss``, ``learning_rate``, ``grad/norm``
+    (global, before clipping), ``grad/clipped``, ``grad/<group>`` (norms before clipping),
+    ``update/<group>`` (norm of the step's change over the norm of the weights) and, with a gate
+    probe, ``gate/<block>/<gate>``.
+
+    Args:
+        folder: made where missing; has to survive a kill, as the checkpoints have.
+        every_steps: steps between two recorded ones; the first step is recorded too.
+        gates: measures gate openness in the forward pass of recorded steps.
+    """
+
+    def __init__(self, folder: Path, every_steps: int = 20, gates: GateProbe | None = None) -> None:
+        if every_steps < 1:
+            raise ValueError(f"every_steps is {every_steps}; expected at least 1.")
+        self.folder = folder
+        self.every_steps = every_steps
+        self._gates = gates
+        self._gradients: dict[str, Tensor] = {}
+        self._before: dict[str, Tensor] = {}
+        self._model: nn.Module | None = None
+        self._rows: list[dict[str, Any]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files: dict[str, IO[bytes]] = {}
+        self._sizes = {EPOCHS_FILE: 0, STEPS_FILE: 0}
+
+    def on_start(self, start: RunStart) -> None:
+        """Opens the files, cut back to what the checkpoint knows of."""
+        self._model = start.model
+        for name, size in self._sizes.items():
+            path = self.folder / name
+            if path.exists() and path.stat().st_size < size:
+                raise ValueError(
+                    f"{path} holds {path.stat().st_size} bytes, the checkpoint was written after "
+                    f"{size}; expected it untouched. Remove the checkpoint folder to start anew."
+                )
+            stream = path.open("r+b" if path.exists() else "w+b")
+            stream.truncate(size)
+            stream.seek(size)
+            self._files[name] = stream
+
+    def wants_step(self, step: int) -> bool:
+        """True for steps 1, N, 2N, ..."""
+        return step == 1 or step % self.every_steps == 0
+
+    def on_step_start(self, model: nn.Module, step: int) -> None:
+        """Begins to listen to the gates."""
+        if self._gates is not None:
+            self._gates.start(model)
+
+    def on_gradients(self, model: nn.Module, step: int) -> None:
+        """Measures gradients and keeps the weights from before the update."""
+        with torch.no_grad():
+            self._gradients = grouped_norms(
+                (name, p.grad) for name, p in model.named_parameters() if p.grad is not None
+            )
+            self._before = {
+                name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
+            }
+
+    def on_step(self, report: StepReport) -> None:
+        """Writes the step's line."""
+        with torch.no_grad():
+            after = dict(self._model.named_parameters())
+            weights = grouped_norms(self._before.items())
+            changes = grouped_norms(
+                (name, after[name].detach() - old) for name, old in self._before.items()
+            )
+        # One transfer for all numbers: each would make a GPU wait.
+        scalars = {
+            "train/loss": report.loss,
+            "grad/norm": report.grad_norm,
+            **{f"grad/{group}": norm for group, norm in self._gradients.items()},
+            **{
+                f"update/{group}": change / weights[group].clamp(min=1e-12)
+                for group, change in changes.items()
+            },
+        }
+        values = torch.stack([scalar.detach().float() for scalar in scalars.values()]).tolist()
+        row = {"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate}
+        row |= dict(zip(scalars, values, strict=True))
+        row["grad/clipped"] = row["grad/norm"] > report.max_grad_norm
+        if self._gates is not None:
+            row |= {f"gate/{name}": value for name, value in self._gates.stop().items()}
+        self._write(STEPS_FILE, row)
+        self._rows.append(row)
+        self._gradients, self._before = {}, {}
+
+    def take_rows(self) -> list[dict[str, Any]]:
+        """Rows of the steps recorded since the last call, or since the start or resume."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Writes the epoch's line."""
+        self._write(EPOCHS_FILE, report.as_row())
+
+    def on_finish(self, values: Mapping[str, Any]) -> None:
+        """Closes the files."""
+        self.state()
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files; what was written stays."""
+        for stream in self._files.values():
+            stream.close()
+        self._files = {}
+
+    def state(self) -> dict[str, Any]:
+        """Sizes of the files, after everything written is on the disk."""
+        for name, stream in self._files.items():
+            stream.flush()
+            os.fsync(stream.fileno())
+            self._sizes[name] = stream.tell()
+        return {"sizes": dict(self._sizes)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes up the sizes; `on_start` cuts the files back to them."""
+        self._sizes = dict(state["sizes"])
+
+    def _write(self, name: str, row: Mapping[str, Any]) -> None:
+        self._files[name].write(json.dumps(row).encode() + b"\n")
+        self._files[name].flush()

@@ -1,0 +1,199 @@
+"""The stage ``train``: reads prepared data, trains one model with one seed, writes its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.data.prepared import PreparedData
+from tasks.evaluation.evaluate import rank_split
+from tasks.evaluation.metrics import mean_metrics
+from tasks.settings import Settings
+from tasks.tracking import ModelRun, SilentRun, model_run
+from tasks.training.assemble import assemble
+from tasks.training.checkpoint import CheckpointFolder
+from tasks.training.interrupt import stop_on_signals
+from tasks.training.loop import train
+from tasks.training.models import CountModel, model_spec
+from tasks.training.observer import EpochReport, Observer
+from tasks.training.progress import ProgressLines
+from tasks.training.provenance import peak_gpu_memory_mb, peak_memory_mb, versions
+from tasks.training.record import EPOCHS_FILE, STEPS_FILE, Recorder
+from tasks.training.validation import CUTOFFS
+
+RECORD_FILE = "record.json"
+
+
+class TrackingObserver(Observer):
+    """Passes epochs and recorded steps on to the tracking run as they happen."""
+
+    def __init__(self, tracked: ModelRun | SilentRun, recorder: Recorder) -> None:
+        self._tracked = tracked
+        self._recorder = recorder
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Logs the epoch and the steps recorded since the last one."""
+        self._tracked.on_steps(self._recorder.take_rows())
+        self._tracked.on_epoch(report.as_row())
+
+
+def run(
+    settings: Settings,
+    workspace: Path,
+    *,
+    model: str,
+    seed: int = 0,
+    observers: Sequence[Observer] = (),
+) -> dict[str, Any]:
+    """Trains one model, or resumes its training where a killed one stopped.
+
+    Writes ``artifacts/models/<model>/seed_<seed>/`` in one move at the end; until then everything
+    is in ``.assay/checkpoints/``, which no other stage owns.
+
+    Args:
+        settings: all settings.
+        workspace: folder with ``data/prepared``.
+        model: a name of `tasks.training.models.MODELS`.
+        seed: seed of everything random.
+        observers: told of steps and epochs, besides the recorder and tracking.
+
+    Returns:
+        Small values: ``model``, ``seed``, ``best_epoch``, ``val/ndcg_at_10``, ``wall_seconds``,
+        ``folder``.
+    """
+    spec = model_spec(model)
+    data = PreparedData.load(workspace / "data" / "prepared")
+    torch.set_num_threads(settings.train.shared.num_threads)
+    about = {
+        "model": model,
+        "seed": seed,
+        "data_hash": data.manifest.get("data_hash", ""),
+        "settings": {
+            "shared": settings.train.shared.model_dump(),
+            model: getattr(settings.train, model).model_dump(),
+        },
+        "versions": versions(),
+    }
+    target = workspace / "artifacts" / "models" / model / f"seed_{seed}"
+    with model_run(settings, workspace, model, seed) as tracked:
+        if isinstance(spec, CountModel):
+            record = _fit(spec, data, about, target)
+            tracked.log_epoch(json.loads((target / EPOCHS_FILE).read_text(encoding="utf-8")))
+        else:
+            record = _train(data, about, workspace, target, tracked, observers)
+        tracked.log_folder(target)
+    names = ("model", "seed", "best_epoch", "val/ndcg_at_10", "wall_seconds")
+    return {name: record[name] for name in names} | {"folder": str(target)}
+
+
+def _fit(
+    spec: CountModel, data: PreparedData, about: Mapping[str, Any], target: Path
+) -> dict[str, Any]:
+    """Fits and saves a count model; its one row of `EPOCHS_FILE` is epoch 0."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    settings = about["settings"]
+    train_data = data.train
+    recommender = spec.fit(
+        train_data.items, train_data.offsets, data.num_items, settings[spec.name], about["seed"]
+    )
+    seconds = {
+        "wall_seconds": time.perf_counter() - wall,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+    max_len = settings["shared"]["max_seq_len"]
+    ranks = rank_split(recommender.score, data, data.val, max_len=max_len).ranks
+    metrics = {f"val/{name}": value for name, value in mean_metrics(ranks, CUTOFFS).items()}
+    epoch = {"epoch": 0, "step": 0, **metrics, "seconds": seconds["wall_seconds"]}
+    with _Output(target) as folder:
+        recommender.save(folder)
+        (folder / EPOCHS_FILE).write_text(json.dumps(epoch) + "\n", encoding="utf-8")
+        (folder / STEPS_FILE).write_text("", encoding="utf-8")
+        fitted = {"best_epoch": 0, "num_epochs": 0, "num_steps": 0, "stop_reason": "fitted"}
+        return _write_record(folder, about, {**fitted, **metrics, **seconds})
+
+
+def _train(
+    data: PreparedData,
+    about: Mapping[str, Any],
+    workspace: Path,
+    target: Path,
+    tracked: ModelRun | SilentRun,
+    observers: Sequence[Observer],
+) -> dict[str, Any]:
+    """Trains and saves a neural model."""
+    model, seed = about["model"], about["seed"]
+    shared, section = about["settings"]["shared"], about["settings"][model]
+    trial = assemble(model, data, shared, section, seed=seed)
+    identity = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    state = workspace / ".assay" / "checkpoints" / f"{model}_seed_{seed}_{identity[:12]}"
+    recorder = Recorder(state, shared["record_every_steps"])
+    with stop_on_signals() as should_stop:
+        result = train(
+            trial.parts,
+            trial.plan,
+            observers=[
+                recorder,
+                TrackingObserver(tracked, recorder),
+                ProgressLines(f"{model} seed {seed}"),
+                *observers,
+            ],
+            checkpoints=CheckpointFolder(state, identity),
+            should_stop=should_stop,
+        )
+    best = result.history[result.best_epoch - 1]
+    values = {
+        **result.as_row(),
+        **{name: value for name, value in best.items() if name.startswith("val/")},
+        "num_parameters": trial.recommender.num_parameters,
+        "num_skipped_users": trial.batches.num_skipped,
+        "device": str(next(trial.parts.model.parameters()).device),
+        "precision": trial.plan.precision,
+        "peak_gpu_memory_mb": peak_gpu_memory_mb(),
+    }
+    with _Output(target) as folder:
+        trial.recommender.save(folder)
+        for name in (EPOCHS_FILE, STEPS_FILE):
+            shutil.copyfile(state / name, folder / name)
+        record = _write_record(folder, about, values)
+    # Checkpoints of this model and seed under other settings will not be asked for again.
+    for old in state.parent.glob(f"{model}_seed_{seed}_*"):
+        shutil.rmtree(old)
+    return record
+
+
+def _write_record(
+    folder: Path, about: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes record.json and returns its content."""
+    record = {**about, **values, "peak_memory_mb": peak_memory_mb()}
+    text = json.dumps(record, indent=2) + "\n"
+    (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+    return record
+
+
+class _Output:
+    """A folder written beside its place and moved there when complete."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._partial = target.with_name(f".{target.name}.part")
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        return self._partial
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            shutil.rmtree(self._target, ignore_errors=True)
+            os.replace(self._partial, self._target)
+        else:
+            shutil.rmtree(self._partial, ignore_errors=True)
