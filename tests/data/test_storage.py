@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tasks.data.storage import replaced_folder
+
+
+def _listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_new_folder_appears_with_its_files(tmp_path: Path) -> None:
+    with replaced_folder(tmp_path / "deep" / "out") as partial:
+        (partial / "a").write_text("1")
+        assert not (tmp_path / "deep" / "out").exists()
+    assert _listing(tmp_path / "deep") == ["out"]
+    assert (tmp_path / "deep" / "out" / "a").read_text() == "1"
+
+
+def test_an_old_folder_is_replaced_whole(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    with replaced_folder(tmp_path / "out") as partial:
+        (partial / "new").write_text("new")
+    assert _listing(tmp_path / "out") == ["new"]
+    assert _listing(tmp_path) == ["out"]
+
+
+def test_an_error_leaves_the_old_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    with (
+        contextlib.suppress(RuntimeError),
+        replaced_folder(tmp_path / "out") as partial,
+    ):
+        (partial / "new").write_text("new")
+        raise RuntimeError
+    assert _listing(tmp_path) == ["out"]
+    assert _listing(tmp_path / "out") == ["old"]
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+    for name in (".out.partial", ".out.previous"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
+    with replaced_folder(tmp_path / "out") as partial:
+        assert _listing(partial) == []
+    assert _listing(tmp_path) == ["out"]
+
+
+def test_a_killed_writer_leaves_the_old_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    program = (
+        "import time; from pathlib import Path\n"
+        "from tasks.data.storage import replaced_folder\n"
+        f"with replaced_folder(Path({str(tmp_path / 'out')!r})) as partial:\n"
+        "    (partial / 'new').write_text('half')\n"
+        "    time.sleep(60)\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", program])
+    deadline = time.monotonic() + 30
+    while not (tmp_path / ".out.partial" / "new").exists():
+        assert time.monotonic() < deadline, "the writer did not start"
+        time.sleep(0.02)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    assert _listing(tmp_path / "out") == ["old"]
