@@ -2,6 +2,7 @@
 
 from tasks.data.readers.errors import DataError
 from tasks.data.readers.interactions import read_interactions
+from tasks.data.readers.preview import Preview, preview
 from tasks.data.readers.report import ReadReport
 
-__all__ = ["DataError", "ReadReport", "read_interactions"]
+__all__ = ["DataError", "Preview", "ReadReport", "preview", "read_interactions"]
