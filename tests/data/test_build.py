@@ -15,6 +15,7 @@ import pytest
 from tasks.data import build
 from tasks.data.build import build_prepared
 from tasks.data.leakage import CheckResult, LeakageError
+from tasks.data.preparation import Preparation, prepare
 from tasks.data.prepared import PreparedData
 from tasks.data.recipe import Recipe
 from tasks.data.schema import QUARANTINE
@@ -96,6 +97,45 @@ def test_a_failed_check_leaves_the_old_folder(tmp_path, toy_log, monkeypatch) ->
         build_prepared(tmp_path / "p", toy_log, Recipe(vocabulary="train"))
     assert _contents(tmp_path / "p") == before
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def _leak_target(arrays: dict[str, np.ndarray]) -> None:
+    arrays["train.rows"][0] = arrays["test.target_rows"][0]
+
+
+def _reverse_time(arrays: dict[str, np.ndarray]) -> None:
+    for name in ("items", "times", "rows"):
+        arrays[f"train.{name}"][:3] = arrays[f"train.{name}"][:3][::-1].copy()
+
+
+def _shift_items(arrays: dict[str, np.ndarray]) -> None:
+    arrays["train.items"][:] = np.roll(arrays["train.items"], 1)
+
+
+def _smuggle_popularity(arrays: dict[str, np.ndarray]) -> None:
+    order = np.argsort(np.bincount(arrays["test.targets"], minlength=5)[1:], kind="stable")
+    arrays["train.items"][:] = order[arrays["train.items"] - 1] + 1
+
+
+@pytest.mark.parametrize(
+    ("plant", "fires"),
+    [
+        (_leak_target, "rows_apart"),
+        (_reverse_time, "target_after_history"),
+        (_shift_items, "events_match_log"),
+        (_smuggle_popularity, "deletion"),
+    ],
+)
+def test_a_leak_in_the_chain_stops_the_stage(tmp_path, toy_log, monkeypatch, plant, fires) -> None:
+    def leaky(frame: pl.DataFrame, recipe: Recipe) -> Preparation:
+        preparation = prepare(frame, recipe)
+        plant(preparation.arrays)
+        return preparation
+
+    monkeypatch.setattr(build, "prepare", leaky)
+    with pytest.raises(LeakageError, match=f"- {fires}: "):
+        build_prepared(tmp_path / "p", toy_log, Recipe())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_log_that_cannot_be_split_leaves_nothing(tmp_path: Path, make_log) -> None:
