@@ -189,7 +189,9 @@ class PreparedData:
         times[in_extra] = split.extra.times[extra_at]
         return Histories(item_ids, lengths, times)
 
-    def seen_items(self, split: EvaluationSplit, index: np.ndarray) -> tuple[np.ndarray, ...]:
+    def seen_items(
+        self, split: EvaluationSplit, index: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """List every item in the whole history of the chosen examples, for the seen filter.
 
         Args:

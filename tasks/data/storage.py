@@ -25,12 +25,12 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.partial")
     previous = folder.with_name(f".{folder.name}.previous")
     for leftover in (partial, previous):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _remove(leftover)
     partial.mkdir()
     try:
         yield partial
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         raise
     for path in [*partial.iterdir(), partial]:
         _flush(path)
@@ -38,7 +38,15 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         os.rename(folder, previous)
     os.rename(partial, folder)
     _flush(folder.parent)
-    shutil.rmtree(previous, ignore_errors=True)
+    _remove(previous)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or the link that stands for it, if there is one."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def _flush(path: Path) -> None:

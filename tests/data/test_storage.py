@@ -72,3 +72,14 @@ def test_a_killed_writer_leaves_the_old_folder(tmp_path: Path) -> None:
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
     assert _listing(tmp_path / "out") == ["old"]
+
+
+def test_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "old").write_text("old")
+    (tmp_path / "out").symlink_to(tmp_path / "cache")
+    with replaced_folder(tmp_path / "out") as partial:
+        (partial / "new").write_text("new")
+    assert _listing(tmp_path) == ["cache", "out"]
+    assert _listing(tmp_path / "out") == ["new"]
+    assert _listing(tmp_path / "cache") == ["old"]
