@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +72,9 @@ class Recorder(Observer):
 
     A step's line holds ``step``, ``epoch``, ``train/loss``, ``learning_rate``, ``grad/norm``
     (global, before clipping), ``grad/clipped``, ``grad/<group>`` (norms before clipping),
-    ``update/<group>`` (norm of the step's change over the norm of the weights) and, with a gate
-    probe, ``gate/<block>/<gate>``.
+    ``update/<group>`` (norm of the step's change over the norm of the weights, of matrices: vectors
+    such as scales around 0 have no size to compare with) and, with a gate probe,
+    ``gate/<block>/<gate>``.
 
     Args:
         folder: made where missing; has to survive a kill, as the checkpoints have.
@@ -91,24 +92,21 @@ class Recorder(Observer):
         self._before: dict[str, Tensor] = {}
         self._model: nn.Module | None = None
         self._rows: list[dict[str, Any]] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        self._files: dict[str, IO[bytes]] = {}
         self._sizes = {EPOCHS_FILE: 0, STEPS_FILE: 0}
+        folder.mkdir(parents=True, exist_ok=True)
 
     def on_start(self, start: RunStart) -> None:
-        """Opens the files, cut back to what the checkpoint knows of."""
+        """Cuts the files back to what the checkpoint knows of; to nothing in a new run."""
         self._model = start.model
         for name, size in self._sizes.items():
             path = self.folder / name
-            if path.exists() and path.stat().st_size < size:
+            path.touch()
+            if path.stat().st_size < size:
                 raise ValueError(
                     f"{path} holds {path.stat().st_size} bytes, the checkpoint was written after "
                     f"{size}; expected it untouched. Remove the checkpoint folder to start anew."
                 )
-            stream = path.open("r+b" if path.exists() else "w+b")
-            stream.truncate(size)
-            stream.seek(size)
-            self._files[name] = stream
+            os.truncate(path, size)
 
     def wants_step(self, step: int) -> bool:
         """True for steps 1, N, 2N, ..."""
@@ -126,7 +124,9 @@ class Recorder(Observer):
                 (name, p.grad) for name, p in model.named_parameters() if p.grad is not None
             )
             self._before = {
-                name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
+                name: p.detach().clone()
+                for name, p in model.named_parameters()
+                if p.requires_grad and p.ndim > 1
             }
 
     def on_step(self, report: StepReport) -> None:
@@ -166,29 +166,19 @@ class Recorder(Observer):
         """Writes the epoch's line."""
         self._write(EPOCHS_FILE, report.as_row())
 
-    def on_finish(self, values: Mapping[str, Any]) -> None:
-        """Closes the files."""
-        self.state()
-        self.close()
-
-    def close(self) -> None:
-        """Closes the files; what was written stays."""
-        for stream in self._files.values():
-            stream.close()
-        self._files = {}
-
     def state(self) -> dict[str, Any]:
         """Sizes of the files, after everything written is on the disk."""
-        for name, stream in self._files.items():
-            stream.flush()
-            os.fsync(stream.fileno())
-            self._sizes[name] = stream.tell()
+        for name in self._sizes:
+            with (self.folder / name).open("ab") as stream:
+                os.fsync(stream.fileno())
         return {"sizes": dict(self._sizes)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes up the sizes; `on_start` cuts the files back to them."""
+        """Takes the sizes up; `on_start` cuts the files back to them."""
         self._sizes = dict(state["sizes"])
 
     def _write(self, name: str, row: Mapping[str, Any]) -> None:
-        self._files[name].write(json.dumps(row).encode() + b"\n")
-        self._files[name].flush()
+        line = json.dumps(row).encode() + b"\n"
+        with (self.folder / name).open("ab") as stream:
+            stream.write(line)
+        self._sizes[name] += len(line)

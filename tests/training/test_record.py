@@ -1,0 +1,190 @@
+"""The recorder writes what it says, measures right, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tasks.training.loop import train
+from tasks.training.observer import Observer
+from tasks.training.record import (
+    EPOCHS_FILE,
+    STEPS_FILE,
+    Recorder,
+    grouped_norms,
+    parameter_group,
+)
+from tasks.training.snapshot import copy_weights
+
+
+def rows(folder, name):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("gru", {"embedding", "block_0"}),
+        ("sasrec", {"embedding", "block_0", "block_1", "head"}),
+        ("xlstm", {"embedding", "block_0", "block_1", "head"}),
+    ],
+)
+def test_steps_and_epochs_are_written(train_toy, tmp_path, name, groups):
+    layers = {"num_layers": 2} if name == "sasrec" else {}
+    _, record = train_toy(name, observers=[Recorder(tmp_path, every_steps=5)], **layers)
+    steps = rows(tmp_path, STEPS_FILE)
+    assert [row["step"] for row in steps] == [1, *range(5, record.num_steps + 1, 5)]
+    for row in steps:
+        found = {key.removeprefix("grad/") for key in row if key.startswith("grad/")}
+        assert found == groups | {"norm", "clipped"}
+        updates = {key: value for key, value in row.items() if key.startswith("update/")}
+        assert set(updates) == {f"update/{group}" for group in groups - {"head"}}  # tied head
+        by_group = torch.tensor([row[f"grad/{group}"] for group in groups])
+        assert by_group.norm().item() == pytest.approx(row["grad/norm"], rel=1e-4)
+        assert all(0 < value < 1 for value in updates.values())
+    assert rows(tmp_path, EPOCHS_FILE) == list(record.history)
+
+
+def test_norms_are_those_before_clipping(make_parts, plan, tmp_path):
+    """Under a tiny limit the update shrinks, the recorded norms do not."""
+    found = {}
+    for limit in (1e-4, 1e4):
+        folder = tmp_path / str(limit)
+        sgd = replace(
+            make_parts(),
+            make_optimizer=lambda model, plan: torch.optim.SGD(model.parameters(), lr=0.1),
+        )
+        train(
+            sgd,
+            replace(plan, max_epochs=1, max_grad_norm=limit),
+            observers=[Recorder(folder, every_steps=1000)],
+        )
+        found[limit] = rows(folder, STEPS_FILE)[0]
+    tight, loose = found[1e-4], found[1e4]
+    assert tight["grad/norm"] == pytest.approx(loose["grad/norm"], rel=1e-5)
+    assert tight["grad/embedding"] == pytest.approx(loose["grad/embedding"], rel=1e-5)
+    assert (tight["grad/clipped"], loose["grad/clipped"]) == (True, False)
+    assert tight["update/embedding"] < 0.1 * loose["update/embedding"]
+
+
+def test_update_ratio_by_hand(make_parts, plan, tmp_path):
+    weights = []
+
+    class Keep(Observer):
+        def wants_step(self, step):
+            return step == 1
+
+        def on_gradients(self, model, step):
+            weights.append(copy_weights(model))
+            self.model = model
+
+        def on_step(self, report):
+            weights.append(copy_weights(self.model))
+
+    train(
+        make_parts(),
+        replace(plan, max_epochs=1),
+        observers=[Recorder(tmp_path, every_steps=1000), Keep()],
+    )
+    before, after = (w["item_embedding.weight"] for w in weights)
+    expected = (after - before).norm() / before.norm()
+    assert rows(tmp_path, STEPS_FILE)[0]["update/embedding"] == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("name", ["gru", "xlstm"])
+def test_results_are_the_same_with_and_without(train_toy, tmp_path, name):
+    outcomes = []
+    for observers in ([], [Recorder(tmp_path, every_steps=1)]):
+        parts, record = train_toy(name, observers=observers, dropout=0.3)
+        losses = [row["train/loss"] for row in record.history]
+        outcomes.append((losses, copy_weights(parts.model)))
+    assert outcomes[0][0] == outcomes[1][0]
+    for name, tensor in outcomes[0][1].items():
+        assert torch.equal(tensor, outcomes[1][1][name])
+
+
+class CountingGates:
+    """A gate probe that tells how often it was asked."""
+
+    def __init__(self):
+        self.is_on = False
+        self.forward_passes = 0
+
+    def start(self, model):
+        self.is_on = True
+        self.handle = model.register_forward_pre_hook(lambda *_: None)
+
+    def stop(self):
+        assert self.is_on
+        self.is_on = False
+        self.handle.remove()
+        self.forward_passes += 1
+        return {"block_0/forget": 0.25 * self.forward_passes}
+
+
+def test_gates_are_measured_at_recorded_steps(train_toy, tmp_path):
+    gates = CountingGates()
+    train_toy(observers=[Recorder(tmp_path, every_steps=7, gates=gates)])
+    steps = rows(tmp_path, STEPS_FILE)
+    expected = [0.25 * (number + 1) for number in range(len(steps))]
+    assert [row["gate/block_0/forget"] for row in steps] == expected
+    assert not gates.is_on
+
+
+def test_rows_can_be_taken_once(train_toy, tmp_path):
+    recorder = Recorder(tmp_path, every_steps=6)
+    train_toy(observers=[recorder])
+    assert recorder.take_rows() == rows(tmp_path, STEPS_FILE)
+    assert recorder.take_rows() == []
+
+
+def test_files_of_an_earlier_run_are_replaced(train_toy, tmp_path):
+    (tmp_path / STEPS_FILE).write_text("x" * 10_000)
+    train_toy(observers=[Recorder(tmp_path)])
+    assert [row["step"] for row in rows(tmp_path, STEPS_FILE)] == [1, 20]
+
+
+def test_files_shorter_than_the_checkpoint_says_are_refused(tmp_path, train_toy):
+    recorder = Recorder(tmp_path)
+    recorder.load_state({"sizes": {EPOCHS_FILE: 0, STEPS_FILE: 10}})
+    (tmp_path / STEPS_FILE).write_text("short")
+    with pytest.raises(ValueError, match="holds 5 bytes, the checkpoint was written after 10"):
+        train_toy(observers=[recorder])
+
+
+def test_grouped_norms_by_hand():
+    norms = grouped_norms(
+        [
+            ("item_embedding.weight", torch.tensor([3.0])),
+            ("sequence_model.layers.0.a", torch.tensor([1.0, 2.0])),
+            ("sequence_model.layers.0.b", torch.tensor([[2.0]])),
+            ("sequence_model.layers.1.a", torch.tensor([5.0])),
+        ]
+    )
+    assert {name: value.item() for name, value in norms.items()} == {
+        "embedding": 3.0,
+        "block_0": 3.0,
+        "block_1": 5.0,
+    }
+    assert grouped_norms([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("sequence_model.positions.weight", "embedding"),
+        ("time_gaps.weight", "embedding"),
+        ("sequence_model.norm.weight", "head"),
+        ("sequence_model.blocks.11.norm.weight", "block_11"),
+    ],
+)
+def test_groups_of_names(name, group):
+    assert parameter_group(name) == group
+
+
+def test_zero_interval_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="every_steps is 0"):
+        Recorder(tmp_path, every_steps=0)
