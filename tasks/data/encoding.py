@@ -42,7 +42,7 @@ class Vocabulary:
         positions = find_positions(pl.Series(raw_ids, dtype=pl.String), self.raw_ids)
         return np.where(positions >= 0, positions + self.first_id, -1).astype(np.int32)
 
-    def decode(self, ids: np.ndarray) -> list[str]:
+    def decode(self, ids: np.ndarray | Sequence[int]) -> list[str]:
         """Return the raw id of every id.
 
         Raises:

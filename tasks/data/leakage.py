@@ -7,7 +7,7 @@ pipeline. A measurement is reported with its numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -39,7 +39,7 @@ class CheckResult:
     exact: bool
     passed: bool
     message: str
-    numbers: dict[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         """Return the fields as plain values."""

@@ -84,6 +84,7 @@ class _HashingStream:
         self.digest = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
+        """Take the next bytes of the file."""
         self.digest.update(data)
         return len(data)
 
