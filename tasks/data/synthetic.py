@@ -24,6 +24,8 @@ START_SECONDS = 1_577_836_800
 START_SPAN_SECONDS = 180 * 86_400
 MEAN_GAP_SECONDS = 86_400.0
 CHUNK_EVENTS = 4_000_000
+NUM_GROUPS = 4
+"""Groups the second-last item counts as in order2: few, so that V * 4 contexts can be learnt."""
 
 
 def build_generator(
@@ -40,7 +42,8 @@ def build_generator(
     """Draw the tables of a generator.
 
     Popularity and taste follow Zipf's law over a random ranking; every item belongs to one taste.
-    The successors of a context have weights proportional to 1, 1/2, ... 1/branching. With two
+    The successors of a context have weights proportional to 1, 1/2, ... 1/branching. The context
+    of order2 is the last item together with one of four groups of the item before it. With two
     states the state is the parity of the events on a random half of the items; with more, items
     apply random permutations of the states, which do not commute.
 
@@ -69,6 +72,7 @@ def build_generator(
     weights = 1.0 / np.arange(1, branching + 1)
     weights /= weights.sum()
     tables = {name: make_table(rng.permutation(num_items), weights) for name in TABLES}
+    groups = rng.integers(0, NUM_GROUPS, num_items)
     moves = np.stack([np.arange(num_states), *_draw_moves(rng, num_states)])
     return Generator(
         mixture=np.array([mixture.get(name, 0.0) for name in COMPONENTS], dtype=np.float64),
@@ -78,7 +82,7 @@ def build_generator(
         taste_probability=popularity / mass[item_taste],
         tables=tables,
         order1_keys=rng.permutation(num_items),
-        order2_keys=np.stack([rng.permutation(num_items), rng.permutation(num_items)]),
+        order2_keys=np.stack([rng.permutation(num_items), groups * (num_items // NUM_GROUPS)]),
         lag_keys=rng.permutation(num_items),
         lag=lag,
         state_moves=moves[rng.integers(0, len(moves), num_items)],

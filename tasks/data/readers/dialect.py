@@ -116,6 +116,8 @@ def _guess_separator(lines: list[str], label: str) -> str:
     best, best_share = "", 0.0
     for candidate in SEPARATORS:
         widths = [len(split_line(line, candidate)) for line in lines]
+        if widths[0] < MIN_COLUMNS:
+            continue
         usual = max(set(widths), key=widths.count)
         share = widths.count(usual) / len(widths)
         if usual >= MIN_COLUMNS and share > best_share:

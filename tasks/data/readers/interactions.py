@@ -234,5 +234,5 @@ def _collect_unparsed(table: RawTable, reasons: pl.Series, is_usable: pl.Series)
     located = bad.with_columns(
         line=pl.Series([line for line, _ in places], dtype=pl.Int64),
         text=pl.Series([text for _, text in places], dtype=pl.String),
-    ).select(UNPARSED_SCHEMA)
+    ).select(*UNPARSED_SCHEMA)
     return pl.concat([table.broken, located]).sort("row")

@@ -204,7 +204,9 @@ def _read_zip(file: Path, member: str, max_bytes: int) -> RawLog:
                 )
             with archive.open(info) as stream:
                 data = _read_limited(stream, max(info.compress_size, 1), max_bytes, label)
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{file} is a damaged or unsupported zip archive ({error}). "
             "Download or pack it again (deflate, no password)."

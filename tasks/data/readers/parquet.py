@@ -24,7 +24,7 @@ def read_parquet(log: RawLog, *, requested: Mapping[Role, str]) -> RawTable:
     try:
         lazy = pl.scan_parquet(source, glob=False)
         schema = dict(lazy.collect_schema())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(
             f"{log.label} is a damaged or unreadable Parquet file ({_first_line(error)}). "
             "Write or download it again."
@@ -34,7 +34,7 @@ def read_parquet(log: RawLog, *, requested: Mapping[Role, str]) -> RawTable:
     lazy = select_leaves(lazy.with_row_index("record"), columns, leaves, log.label)
     try:
         frame = lazy.collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(
             f"{log.label} can't be read to its end ({_first_line(error)}). Write it again."
         ) from error

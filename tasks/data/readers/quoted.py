@@ -34,7 +34,7 @@ def read_quoted(
         DataError: A quote opens and never closes; the message names its line.
     """
     text = data.decode("utf-8").removeprefix("\ufeff")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=dialect.separator)
+    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=dialect.separator)
     width = len(dialect.names)
     columns: dict[Role, list[str | None]] = {role: [] for role in positions.values()}
     rows: list[int] = []
@@ -55,7 +55,10 @@ def read_quoted(
             for position, role in positions.items():
                 columns[role].append(fields[position] if position < len(fields) else None)
     except csv.Error as error:
-        raise _unclosed(label, start, text) from error
+        raise DataError(
+            f"{label}, line {reader.line_num}: {error}. Mend that line: fields with quotes, "
+            "separators or line ends inside must be quoted, with inner quotes doubled."
+        ) from error
     if lines and _is_open(text, lines[-1], reader.line_num):
         raise _unclosed(label, lines[-1], text)
     frame = pl.DataFrame(
@@ -71,7 +74,7 @@ def _is_open(text: str, first_line: int, last_line: int) -> bool:
         return False
     tail = "\n".join(text.split("\n")[first_line - 1 :])
     try:
-        for _ in csv.reader(io.StringIO(tail, newline=""), strict=True):
+        for _ in csv.reader(io.StringIO(tail, newline="\n"), strict=True):
             pass
     except csv.Error as error:
         return "unexpected end of data" in str(error)

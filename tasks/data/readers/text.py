@@ -17,6 +17,8 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 REPLACEMENT = "\ufffd"
+CONTROL_BYTES = (*range(9), *range(14, 27))
+"""Bytes text has no use for; more than 1 % of them makes a file binary."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def as_utf8(log: RawLog) -> Text:
             ) from error
         head = data[: len(head)]
     elif _is_binary(head):
-        position = next(i for i, byte in enumerate(head) if byte < 9)
+        position = next(i for i, byte in enumerate(head) if byte in CONTROL_BYTES)
         raise DataError(
             f"{log.label} is no text file (byte {head[position]:#04x} at offset {position}). "
             "Give CSV, TSV, JSON lines, Parquet, .inter or .dat, plain or in gzip or zip."
@@ -102,8 +104,7 @@ def as_utf8(log: RawLog) -> Text:
 
 
 def _is_binary(head: bytes) -> bool:
-    control = sum(head.count(code) for code in (*range(9), *range(14, 27)))
-    return control > 0.01 * len(head)
+    return sum(head.count(code) for code in CONTROL_BYTES) > 0.01 * len(head)
 
 
 def repair(text: Text) -> Text:
