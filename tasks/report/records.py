@@ -1,0 +1,131 @@
+"""Reads what the stages left on disk. Whatever is absent is left out of the page, and said."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One finished training: its summary, a row per epoch, a row per recorded step."""
+
+    model: str
+    seed: int
+    record: Row
+    epochs: list[Row]
+    steps: list[Row]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Everything the report is made of.
+
+    Attributes:
+        comparison: Tables by split and ranking rule; empty where nothing was evaluated.
+        by_history_length: Rows of quality by history length.
+        by_item_popularity: Rows of quality by popularity of the target.
+        best_possible: Best possible metrics on synthetic data; empty otherwise.
+        findings: The diagnosis; empty where it did not run.
+        manifest: The prepared data's manifest.
+        source: Where the raw log came from.
+        trainings: One per model and seed.
+    """
+
+    comparison: Row
+    by_history_length: list[Row]
+    by_item_popularity: list[Row]
+    best_possible: Row
+    findings: Row
+    manifest: Row
+    source: Row
+    trainings: list[Training]
+
+
+class MissingRecordError(ValueError):
+    """A file the report can't do without is absent or damaged."""
+
+
+def read_records(workspace: Path, models: tuple[str, ...], seeds: tuple[int, ...]) -> Records:
+    """Read the records of a workspace.
+
+    Raises:
+        MissingRecordError: the evaluation is absent, or a file is not what a stage writes.
+    """
+    evaluation = workspace / "artifacts" / "evaluation"
+    if not (evaluation / "comparison.json").is_file():
+        raise MissingRecordError(
+            f"{evaluation / 'comparison.json'} does not exist. Run the stage evaluate first "
+            "(`dvc repro evaluate`)."
+        )
+    folder = workspace / "artifacts" / "models"
+    return Records(
+        comparison=_json(evaluation / "comparison.json"),
+        by_history_length=_csv(evaluation / "by_history_length.csv"),
+        by_item_popularity=_csv(evaluation / "by_item_popularity.csv"),
+        best_possible=_json(evaluation / "bayes.json"),
+        findings=_json(workspace / "artifacts" / "diagnosis" / "findings.json"),
+        manifest=_json(workspace / "data" / "prepared" / "manifest.json"),
+        source=_json(workspace / "data" / "raw" / "source.json"),
+        trainings=[
+            _training(folder / model / f"seed_{seed}", model, seed)
+            for model in models
+            for seed in seeds
+            if (folder / model / f"seed_{seed}").is_dir()
+        ],
+    )
+
+
+def _training(folder: Path, model: str, seed: int) -> Training:
+    return Training(
+        model=model,
+        seed=seed,
+        record=_json(folder / "record.json"),
+        epochs=_json_lines(folder / "epochs.jsonl"),
+        steps=_json_lines(folder / "steps.jsonl"),
+    )
+
+
+def _json(path: Path) -> Row:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MissingRecordError(_damaged(path, error)) from None
+    if not isinstance(value, dict):
+        raise MissingRecordError(_damaged(path, "it holds no object"))
+    return value
+
+
+def _json_lines(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    except ValueError as error:
+        raise MissingRecordError(_damaged(path, error)) from None
+
+
+def _csv(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _damaged(path: Path, reason: object) -> str:
+    return f"{path} is damaged ({reason}). Run the stage that writes it again (`dvc repro -f`)."
