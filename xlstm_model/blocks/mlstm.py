@@ -106,13 +106,8 @@ class MLSTMBlock(nn.Module):
         num_blocks: int = 1,
     ) -> None:
         super().__init__()
-        check_at_least(
-            1,
-            embedding_dim=embedding_dim,
-            inner_multiple=inner_multiple,
-            conv_kernel=conv_kernel,
-            num_blocks=num_blocks,
-        )
+        check_at_least(1, embedding_dim=embedding_dim, inner_multiple=inner_multiple)
+        check_at_least(1, conv_kernel=conv_kernel, num_blocks=num_blocks)
         check_at_least(0, eps=eps)
         check_above_zero(projection_factor=projection_factor)
         check_dropout(dropout)

@@ -131,19 +131,27 @@ class SLSTMBlock(nn.Module):
         )
         self.head_merge = HeadMerge(num_heads, self.head_dim, norm=norm)
         self.dropout = nn.Dropout(dropout)
-        self.feed_forward = None
-        if feed_forward:
-            self.feed_forward_norm = FeatureNorm(embedding_dim) if norm else nn.Identity()
-            self.feed_forward = GatedFeedForward(
+        self.feed_forward_norm = FeatureNorm(embedding_dim) if feed_forward and norm else None
+        self.feed_forward = (
+            GatedFeedForward(
                 embedding_dim, feed_forward_factor, multiple_of=inner_multiple, dropout=dropout
             )
-            init_input_projection(self.feed_forward.proj_up.weight, embedding_dim)
-            init_output_projection(self.feed_forward.proj_down.weight, embedding_dim, num_blocks)
-        if fgate_bias == "powerlaw" and cell != "rnn":
-            with torch.no_grad():
-                self.recurrence.bias[:, 1] = slstm_fgate_bias(
-                    num_heads, self.head_dim, block_index, num_blocks
-                )
+            if feed_forward
+            else None
+        )
+        self._initialize(fgate_bias, block_index, num_blocks)
+
+    @torch.no_grad()
+    def _initialize(self, fgate_bias: ForgetBias, block_index: int, num_blocks: int) -> None:
+        if self.feed_forward is not None:
+            init_input_projection(self.feed_forward.proj_up.weight, self.embedding_dim)
+            init_output_projection(
+                self.feed_forward.proj_down.weight, self.embedding_dim, num_blocks
+            )
+        if fgate_bias == "powerlaw" and self.recurrence.cell != "rnn":
+            self.recurrence.bias[:, 1] = slstm_fgate_bias(
+                self.num_heads, self.head_dim, block_index, num_blocks
+            )
 
     def _gate_projection(self, names: str) -> BlockDiagonalLinear | None:
         """Gates side by side within each head: (…, D) to (…, NH, gates, DH)."""
@@ -215,5 +223,5 @@ class SLSTMBlock(nn.Module):
         y = x + y if self.residual else y
         if self.feed_forward is None:
             return y
-        z = self.feed_forward(self.feed_forward_norm(y))
+        z = self.feed_forward(y if self.feed_forward_norm is None else self.feed_forward_norm(y))
         return y + z if self.residual else z
