@@ -5,7 +5,11 @@ For each head, with ``m`` the running stabiliser (Beck et al. 2024, equations 19
     m_t = max(log σ(f_t) + m_{t-1}, i_t)
     c_t = exp(log σ(f_t) + m_{t-1} - m_t) c_{t-1} + exp(i_t - m_t) (k_t / √DHQK) v_tᵀ
     n_t = exp(log σ(f_t) + m_{t-1} - m_t) n_{t-1} + exp(i_t - m_t) (k_t / √DHQK)
-    h_t = c_tᵀ q_t / max(|n_tᵀ q_t|, exp(-m_t))
+    h_t = c_tᵀ q_t / (max(|n_tᵀ q_t|, exp(-m_t)) + eps)
+
+The forms agree to rounding. They start from any state and return the next one, so a history can be
+processed in pieces of any size, by any mix of forms. Half-precision inputs are calculated in
+float32, and so is their state.
 """
 
 from __future__ import annotations
@@ -16,7 +20,81 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from xlstm_model.cells.checks import check_eps, check_mask, check_shape, is_traced
+from xlstm_model.cells.mlstm_autograd import ChunkwiseMLSTM
+from xlstm_model.cells.mlstm_gates import denominator_floor
+from xlstm_model.cells.mlstm_plain import chunkwise_plain
 from xlstm_model.cells.states import MLSTMState, compute_dtype, empty_mlstm_state
+
+CHUNK_SIZE = 64
+"""Positions per chunk: about where the cost within chunks equals that of the states between."""
+
+
+def mlstm_chunkwise(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    igate_preact: Tensor,
+    fgate_preact: Tensor,
+    *,
+    chunk_size: int = CHUNK_SIZE,
+    state: MLSTMState | None = None,
+    mask: Tensor | None = None,
+    eps: float = 0.0,
+) -> tuple[Tensor, MLSTMState]:
+    """Whole sequence, in chunks of matrix products: cost and memory are linear in its length.
+
+    The chunkwise form of Beck et al. 2024 (appendix) and of linear attention: within a chunk all
+    pairs of positions at once, between chunks the state.
+
+    Args:
+        q: Queries (B, NH, S, DHQK), any strides, S ≥ 1.
+        k: Keys (B, NH, S, DHQK), divided by √DHQK here.
+        v: Values (B, NH, S, DHV).
+        igate_preact: Logarithm of the input gate (B, NH, S), any finite number.
+        fgate_preact: Forget gate before the sigmoid (B, NH, S), any finite number.
+        chunk_size: Most positions in a chunk, at least 1; chunks are made equally long.
+        state: What an earlier call returned; empty when absent.
+        mask: Bool (B, S), True = real; all real when absent. A padded position, wherever it stands
+            and whatever it holds, leaves the state as it was, and its output is 0.
+        eps: Added to the denominator after stabilising, as the authors' package does with 1e-6. The
+            result then depends on where the stabiliser started; 0 is exact.
+
+    Returns:
+        h (B, NH, S, DHV) in the dtype of v, laid out in memory as (B, S, NH, DHV), and the state
+        after the last real position of each sample.
+
+    Raises:
+        ValueError: If a shape, the chunk size or eps is out of range.
+        TypeError: If the mask is not bool.
+
+    >>> q = k = v = torch.ones(1, 1, 3, 1)
+    >>> gates = torch.zeros(1, 1, 3)
+    >>> h, state = mlstm_chunkwise(q, k, v, gates, gates)
+    >>> h.flatten(), state.c.shape
+    (tensor([1., 1., 1.]), torch.Size([1, 1, 1, 1]))
+    """
+    B, NH, S, DK = _check(q, k, v, igate_preact, fgate_preact, state)
+    check_mask(mask, B, S)
+    check_eps(eps)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}; expected at least 1, for example 64.")
+    log_i = igate_preact.double()
+    log_f = F.logsigmoid(fgate_preact.double())
+    if mask is not None:
+        real = mask.unsqueeze(1)
+        log_i = torch.where(real, log_i, -math.inf)
+        log_f = torch.where(real, log_f, 0.0)
+    num_chunks = -(-S // chunk_size)
+    dtype = compute_dtype(q.dtype)
+    if is_traced():
+        if state is None:
+            state = empty_mlstm_state(B, NH, DK, v.shape[-1], device=q.device, dtype=dtype)
+        h, *end = chunkwise_plain(q, k, v, log_i, log_f, state, mask, eps, num_chunks)
+        return h, MLSTMState(*end)
+    start = (None, None, log_i.new_full((B, NH), -math.inf)) if state is None else state
+    h, *end = ChunkwiseMLSTM.apply(q, k, v, log_i, log_f, *start, mask, eps, num_chunks)
+    return h, MLSTMState(*end)
 
 
 def mlstm_parallel(
@@ -30,7 +108,16 @@ def mlstm_parallel(
     mask: Tensor | None = None,
     eps: float = 0.0,
 ) -> tuple[Tensor, MLSTMState]:
-    """Whole sequence at once, with S × S weights: see ``mlstm_chunkwise``."""
+    """Whole sequence as one chunk: all pairs of positions at once, at a cost of S².
+
+    Beck et al. 2024, appendix, "parallel mLSTM backward pass". Arguments, results and errors are
+    those of ``mlstm_chunkwise``.
+
+    >>> q = k = v = torch.ones(1, 1, 3, 1)
+    >>> gates = torch.zeros(1, 1, 3)
+    >>> mlstm_parallel(q, k, v, gates, gates)[0].flatten()
+    tensor([1., 1., 1.])
+    """
     return mlstm_chunkwise(
         q,
         k,
@@ -40,82 +127,8 @@ def mlstm_parallel(
         state=state,
         mask=mask,
         eps=eps,
-        chunk_size=max(q.shape[2], 1),
+        chunk_size=max(q.shape[-2], 1),
     )
-
-
-def mlstm_chunkwise(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    igate_preact: Tensor,
-    fgate_preact: Tensor,
-    *,
-    chunk_size: int = 64,
-    state: MLSTMState | None = None,
-    mask: Tensor | None = None,
-    eps: float = 0.0,
-) -> tuple[Tensor, MLSTMState]:
-    """Whole sequence in chunks, linear in its length."""
-    B, NH, S, DK = q.shape
-    DV = v.shape[-1]
-    dtype = compute_dtype(q.dtype)
-    out_dtype = v.dtype
-    if state is None:
-        state = empty_mlstm_state(B, NH, DK, DV, device=q.device, dtype=dtype)
-    log_i, log_f = igate_preact.to(dtype), F.logsigmoid(fgate_preact.to(dtype))
-    q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    if mask is not None:
-        real = mask[:, None, :]
-        log_i = torch.where(real, log_i, float("-inf"))
-        log_f = torch.where(real, log_f, 0.0)
-        q, k, v = (torch.where(real.unsqueeze(-1), t, 0.0) for t in (q, k, v))
-    outputs = []
-    c, n, m = state
-    for start in range(0, S, chunk_size):
-        part = slice(start, start + chunk_size)
-        h, c, n, m = _chunk(
-            q[:, :, part],
-            k[:, :, part],
-            v[:, :, part],
-            log_i[:, :, part],
-            log_f[:, :, part],
-            c,
-            n,
-            m,
-            eps,
-        )
-        outputs.append(h)
-    return torch.cat(outputs, dim=2).to(out_dtype), MLSTMState(c, n, m)
-
-
-def _chunk(q, k, v, log_i, log_f, c, n, m, eps):
-    length = q.shape[2]
-    total = log_f.cumsum(-1)
-    relative = log_i - total
-    peak = torch.maximum(m.unsqueeze(-1), torch.cummax(relative, -1).values)
-    safe = torch.where(peak == float("-inf"), 0.0, peak)
-    causal = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
-    exponent = relative.unsqueeze(-2) - safe.unsqueeze(-1)
-    weight = torch.where(causal, exponent, float("-inf")).exp() / math.sqrt(q.shape[-1])
-    scores = (q @ k.transpose(-1, -2)) * weight
-    past = (m.unsqueeze(-1) - safe).exp()
-    reach = q * past.unsqueeze(-1)
-    numerator = scores @ v + reach @ c
-    denominator = scores.sum(-1) + (reach * n.unsqueeze(-2)).sum(-1)
-    h = numerator / (torch.maximum(denominator.abs(), floor(total + safe)) + eps).unsqueeze(-1)
-    last = safe[..., -1:]
-    keep = (m - last[..., 0]).exp()
-    scaled = k * ((relative - last).exp() / math.sqrt(q.shape[-1])).unsqueeze(-1)
-    c = keep[..., None, None] * c + scaled.transpose(-1, -2) @ v
-    n = keep[..., None] * n + scaled.sum(-2)
-    return h, c, n, peak[..., -1] + total[..., -1]
-
-
-def floor(m: Tensor) -> Tensor:
-    """``exp(-m)``, kept within the dtype's range so that no quotient overflows."""
-    info = torch.finfo(m.dtype)
-    return torch.exp((-m).clamp(2 * math.log(info.eps), math.log(info.max) - 1))
 
 
 def mlstm_step(
@@ -128,16 +141,63 @@ def mlstm_step(
     *,
     eps: float = 0.0,
 ) -> tuple[Tensor, MLSTMState]:
-    """One position."""
-    dtype = compute_dtype(q.dtype)
-    out_dtype = v.dtype
+    """One position. Pure, differentiable, cost independent of what came before.
+
+    Args:
+        q: Query (B, NH, DHQK).
+        k: Key (B, NH, DHQK), divided by √DHQK here.
+        v: Value (B, NH, DHV).
+        igate_preact: Logarithm of the input gate (B, NH).
+        fgate_preact: Forget gate before the sigmoid (B, NH).
+        state: State before the position; not changed.
+        eps: As in ``mlstm_chunkwise``.
+
+    Returns:
+        h (B, NH, DHV) in the dtype of v, and the state after the position.
+
+    Raises:
+        ValueError: If a shape does not fit or eps is negative.
+
+    >>> q = k = v = torch.ones(1, 1, 1)
+    >>> gate = torch.zeros(1, 1)
+    >>> h, state = mlstm_step(q, k, v, gate, gate, empty_mlstm_state(1, 1, 1, 1))
+    >>> h.item(), state.m.item()
+    (1.0, 0.0)
+    """
+    _check(q, k, v, igate_preact, fgate_preact, state)
+    check_eps(eps)
+    dtype, out_dtype = compute_dtype(q.dtype), v.dtype
     q, k, v = q.to(dtype), k.to(dtype) / math.sqrt(q.shape[-1]), v.to(dtype)
     log_i, log_f = igate_preact.to(dtype), F.logsigmoid(fgate_preact.to(dtype))
-    m = torch.maximum(log_f + state.m, log_i)
-    keep, write = (log_f + state.m - m).exp(), (log_i - m).exp()
-    written = write.unsqueeze(-1) * k
-    c = keep[..., None, None] * state.c + written.unsqueeze(-1) * v.unsqueeze(-2)
-    n = keep.unsqueeze(-1) * state.n + written
-    numerator = (q.unsqueeze(-2) @ c).squeeze(-2)
-    denominator = torch.maximum((q * n).sum(-1).abs(), floor(m)) + eps
+    carried = log_f + state.m
+    m = torch.maximum(carried, log_i)
+    keep, write = (carried - m).exp().unsqueeze(-1), (log_i - m).exp().unsqueeze(-1)
+    written = write * k
+    c = keep.unsqueeze(-1) * state.c + written.unsqueeze(-1) * v.unsqueeze(-2)
+    n = keep * state.n + written
+    numerator = (q.unsqueeze(-1) * c).sum(-2)
+    # Without eps the output does not depend on the stabiliser: floor and sums shrink together.
+    denominator = torch.maximum((q * n).sum(-1).abs(), denominator_floor(m)) + eps
     return (numerator / denominator.unsqueeze(-1)).to(out_dtype), MLSTMState(c, n, m)
+
+
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, igate: Tensor, fgate: Tensor, state: MLSTMState | None
+) -> torch.Size:
+    lead = tuple(q.shape[:-1])
+    names = "(B, NH, S" if len(lead) == 3 else "(B, NH"
+    if len(lead) != 2 + (igate.dim() == 3) or 0 in q.shape[1:]:
+        raise ValueError(
+            f"q has shape {tuple(q.shape)}; expected (B, NH, S, DHQK) for a sequence or "
+            "(B, NH, DHQK) for a step, with no empty dimension but B. Reshape it."
+        )
+    check_shape("k", k, tuple(q.shape), f"{names}, DHQK), the shape of q")
+    check_shape("v", v, (*lead, v.shape[-1]), f"{names}, DHV)")
+    check_shape("igate_preact", igate, lead, f"{names})")
+    check_shape("fgate_preact", fgate, lead, f"{names})")
+    if state is not None:
+        B, NH = lead[:2]
+        check_shape("state.c", state.c, (B, NH, q.shape[-1], v.shape[-1]), "(B, NH, DHQK, DHV)")
+        check_shape("state.n", state.n, (B, NH, q.shape[-1]), "(B, NH, DHQK)")
+        check_shape("state.m", state.m, (B, NH), "(B, NH)")
+    return q.shape
