@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-CURVE_COLUMNS = (
+CURVE_COLUMNS: tuple[str, ...] = (
     "model",
     "seed",
     "epoch",
@@ -24,7 +24,7 @@ _SOURCES = {
     "val_hit_rate_at_10": "val/hit_rate_at_10",
 }
 
-CURVE_COLUMNS = ("model", "seed", *_SOURCES)
+CURVE_COLUMNS: tuple[str, ...] = ("model", "seed", *_SOURCES)
 """Columns of curves.csv."""
 
 

@@ -67,7 +67,10 @@ def means_by_group(
     rows: list[dict[str, str | int | float]] = []
     for index in np.flatnonzero(sizes):
         members = groups == index
-        row: dict[str, str | int | float] = {"group": labels[index], "users": int(sizes[index])}
+        row: dict[str, str | int | float] = {
+            "group": labels[int(index)],
+            "users": int(sizes[index]),
+        }
         for name, value in values.items():
             inside = value[members]
             row[name] = float(inside.mean())
