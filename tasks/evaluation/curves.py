@@ -5,17 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-CURVE_COLUMNS: tuple[str, ...] = (
-    "model",
-    "seed",
-    "epoch",
-    "step",
-    "train_loss",
-    "val_ndcg_at_10",
-    "val_hit_rate_at_10",
-)
-"""Columns of curves.csv."""
-
 _SOURCES = {
     "epoch": "epoch",
     "step": "step",

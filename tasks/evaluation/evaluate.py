@@ -28,21 +28,28 @@ MAX_SCORES_AT_ONCE = 2**24
 class Histories(Protocol):
     """What a model sees of one batch: the last events of each history, right-padded with 0."""
 
-    item_ids: np.ndarray
-    lengths: np.ndarray
-    times: np.ndarray
+    @property
+    def item_ids(self) -> np.ndarray: ...
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    @property
+    def times(self) -> np.ndarray: ...
 
 
 class RankableSplit(Protocol):
     """The part of an evaluation split that ranking reads."""
 
-    targets: np.ndarray
+    @property
+    def targets(self) -> np.ndarray: ...
 
 
 class RankableData(Protocol):
     """The part of prepared data that ranking reads."""
 
-    num_items: int
+    @property
+    def num_items(self) -> int: ...
 
     def histories(self, split: Any, index: np.ndarray, max_len: int) -> Histories: ...
 

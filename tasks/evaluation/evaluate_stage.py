@@ -65,6 +65,7 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
     folder = workspace / "artifacts" / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
     best_possible = _best_possible(settings, workspace, data)
+    (folder / "bayes.json").unlink(missing_ok=True)  # of an earlier run on generated data
     if best_possible is not None:
         _write_json(folder / "bayes.json", best_possible)
     _write_tables(settings, data, results, tables, best_possible, folder)

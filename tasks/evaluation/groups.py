@@ -65,10 +65,10 @@ def means_by_group(
     """
     sizes = np.bincount(groups, minlength=len(labels))
     rows: list[dict[str, str | int | float]] = []
-    for index in np.flatnonzero(sizes):
+    for index in np.flatnonzero(sizes).tolist():
         members = groups == index
         row: dict[str, str | int | float] = {
-            "group": labels[int(index)],
+            "group": labels[index],
             "users": int(sizes[index]),
         }
         for name, value in values.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ from tasks.evaluation.metrics import hit_rate, metric_name, mrr, ndcg, per_user_
 
 LIST_LENGTH = 10
 """K of the recommended lists that coverage and popularity bias are measured on."""
+
+SplitName = Literal["val", "test"]
 
 View = Literal["as_ranked", "seen_filtered"]
 """The first ranking of a split, or the second one that leaves out seen items."""
@@ -44,7 +46,7 @@ class ModelRanks:
 
     model: str
     seed: int
-    split: Literal["val", "test"]
+    split: SplitName
     ranked: RankedSplit
 
     def view(self, view: View) -> tuple[np.ndarray, np.ndarray | None]:
@@ -125,7 +127,7 @@ def group_rows(
 
 
 def per_user_columns(
-    results: Sequence[ModelRanks], examples: dict[str, Examples]
+    results: Sequence[ModelRanks], examples: Mapping[SplitName, Examples]
 ) -> dict[str, np.ndarray]:
     """Return the columns of per_user.parquet: one row per model, seed, split and user."""
     parts: dict[str, list[np.ndarray]] = {}
