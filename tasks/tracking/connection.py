@@ -1,0 +1,115 @@
+"""Opens the store: a server, or a database that one process at a time creates or upgrades."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tasks import quiet
+from tasks.tracking import address
+
+LOCK_SECONDS = 120.0
+
+
+class StoreAwayError(ConnectionError):
+    """MLflow can't be reached now; records wait on disk."""
+
+
+class RefusedRecordError(ValueError):
+    """MLflow will never accept this record."""
+
+
+def configure() -> None:
+    """Telemetry, progress bars and long retries off; set before MLflow is imported."""
+    quiet.silence_telemetry()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def connect(uri: str) -> Any:
+    """Return an MLflow client that has been answered once; errors are MLflow's own."""
+    from mlflow import MlflowClient
+
+    path = address.sqlite_path(uri)
+    if path is None:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        return client
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes migrating one fresh database at once all fail.
+    with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
+        return _open_database(uri, path)
+
+
+@contextmanager
+def locked(uri: str) -> Iterator[None]:
+    """Hold a SQLite store for this process: many writers wait instead of failing as locked."""
+    path = address.sqlite_path(uri)
+    if path is None:
+        yield
+        return
+    with translated(uri):
+        lock = FileLock(f"{path}.lock", timeout=LOCK_SECONDS)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Turn MLflow's errors into `StoreAwayError` or `RefusedRecordError`."""
+    try:
+        yield
+    except (StoreAwayError, RefusedRecordError):
+        raise
+    except Exception as error:
+        import requests
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if isinstance(error, MlflowException) and error.get_http_status_code() in (400, 404):
+            raise RefusedRecordError(str(error)) from error
+        temporary = (MlflowException, SQLAlchemyError, requests.RequestException, OSError, Timeout)
+        if isinstance(error, (*temporary, subprocess.CalledProcessError)):
+            shown = address.without_password(uri)
+            raise StoreAwayError(f"MLflow at {shown} can't be reached: {error}") from error
+        raise
+
+
+def _open_database(uri: str, path: Path) -> Any:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    is_new = not path.exists() or path.stat().st_size == 0
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        if "out-of-date database schema" not in str(error):
+            raise
+        shutil.copyfile(path, path.with_suffix(".before-upgrade.db"))
+        command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
+        subprocess.run(command, check=True)  # noqa: S603 - our own arguments, no shell
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    if is_new:
+        # Readers, such as the user interface, don't block a writer.
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+    return client

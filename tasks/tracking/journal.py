@@ -1,0 +1,94 @@
+"""What a run logs, first written to disk: one append-only file per run, delivered to MLflow later.
+
+Logging to a file costs microseconds, survives a tracking server that is away and a process that
+is killed, and says on resumption how far the log had come. `delivery` carries the records on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of a journal and the byte at which the next one begins."""
+
+    record: Record
+    end: int
+
+
+class Journal:
+    """An append-only file of JSON records. Appends are whole: a torn one is skipped when read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Add records in one write. Never raises for values: what JSON can't hold becomes text."""
+        lines = "".join(json.dumps(record, default=str) + "\n" for record in records)
+        if not lines:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            # A process killed while writing leaves half a line; the next record starts anew.
+            if file.seek(0, os.SEEK_END) and not _ends_with_newline(file):
+                lines = "\n" + lines
+            file.write(lines.encode())
+
+    def entries(self, offset: int = 0) -> Iterator[Entry]:
+        """Yield whole records from byte ``offset`` on; unreadable lines yield an empty record."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield Entry(_parse(line), offset)
+
+    def delivered(self) -> int:
+        """Bytes already delivered."""
+        try:
+            return int(self._offset_path.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def mark_delivered(self, offset: int) -> None:
+        """Remember that everything before byte ``offset`` arrived."""
+        partial = self._offset_path.with_suffix(".tmp")
+        partial.write_text(str(offset))
+        os.replace(partial, self._offset_path)
+
+    def num_waiting(self) -> int:
+        """Records not delivered yet."""
+        return sum(1 for _ in self.entries(self.delivered()))
+
+    def remove(self) -> None:
+        """Delete the journal and its mark."""
+        self.path.unlink(missing_ok=True)
+        self._offset_path.unlink(missing_ok=True)
+
+    @property
+    def _offset_path(self) -> Path:
+        return self.path.with_suffix(".delivered")
+
+
+def _ends_with_newline(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _parse(line: bytes) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
