@@ -39,6 +39,15 @@ class Declared:
         stateful: State is meant to live across calls.
         tied: Input embedding and output matrix are one.
         uses_times: The model reads timestamps.
+        residual: Blocks add their result to their input.
+        normalized_scores: Scores are cosines over a temperature, hence bounded.
+        corpus: Rows the corpus filters see.
+        vocabulary: Rows that give items an id.
+        gate: Input gate of xLSTM cells.
+        convolution: xLSTM blocks have their causal convolution.
+        norm: xLSTM blocks have their norms.
+        mlstm_normalizer: The mLSTM divides by its normaliser.
+        slstm_cell: Recurrence of s blocks; `lstm` and `rnn` are rungs of the strip-down ladder.
         slstm_conv_gates: sLSTM gates that read the convolved input.
         unknown: Names of fields above about which the program says nothing.
     """
@@ -69,6 +78,15 @@ class Declared:
     stateful: bool = False
     tied: bool = False
     uses_times: bool = False
+    residual: bool = False
+    normalized_scores: bool = False
+    corpus: Literal["full", "train"] = "full"
+    vocabulary: Literal["full", "train"] = "full"
+    gate: Literal["exp", "sigmoid"] = "exp"
+    convolution: bool = True
+    norm: bool = True
+    mlstm_normalizer: bool = True
+    slstm_cell: Literal["slstm", "lstm", "rnn"] = "slstm"
     slstm_conv_gates: Literal["if", "ifzo"] = "if"
     unknown: frozenset[str] = frozenset()
 

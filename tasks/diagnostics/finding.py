@@ -134,6 +134,23 @@ class Check:
         )
 
 
+def exact(
+    name: str,
+    value: float | None,
+    limit: Limit,
+    stage: Stage,
+    *advice: str,
+    unit: str = "",
+    **more: Any,
+) -> Check:
+    """Make a check of an identity; `more` are further fields of `Check`.
+
+    >>> exact("number of wrong rows", 0, Limit(0, "identity of rows"), "order", "sort").verdict
+    'healthy'
+    """
+    return Check(name, value, unit, limit, stage, "exact", advice=advice, **more)
+
+
 @dataclass(frozen=True)
 class Finding:
     """The answer to one question.

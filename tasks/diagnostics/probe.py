@@ -140,7 +140,7 @@ class Probe:
         Args:
             trained: With the weights of the finished training instead of new ones.
             seed: Seed of new weights; the probe's where not given.
-            settings: Overrides for `build_model`, each named in `subject.variants`.
+            settings: Overrides for `build_model`, as in `subject.variants`.
 
         Raises:
             NotMeasuredError: Trained weights are asked for before there are any.

@@ -169,7 +169,7 @@ Prepare = Callable[[RawLog], PreparedLog]
 MakeBatches = Callable[[PreparedLog, int], Iterable[Batch]]
 BuildModel = Callable[..., nn.Module]
 ModelOnBatch = Callable[[nn.Module, Batch], Tensor]
-TrainStep = Callable[[nn.Module, torch.optim.Optimizer, Batch], Tensor]
+TrainStep = Callable[[ModelOnBatch, nn.Module, torch.optim.Optimizer, Batch], Tensor]
 MakeHistories = Callable[[PreparedData, EvaluationSplit, np.ndarray, int], Histories]
 Score = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 SampleNegatives = Callable[[PreparedLog, Batch], Draws]
@@ -187,14 +187,15 @@ class Subject:
         prepare: Log -> prepared log.
         ready: Prepared log where it exists already; otherwise `prepare(log)` is run once.
         make_batches: (prepared, seed) -> the batches of one epoch.
-        build_model: (num_items, seed, **overrides) -> new module; overrides are settings named in
-            `variants`.
-        variants: Settings `build_model` takes, such as embedding_dim, num_heads, conv_kernel.
+        build_model: (num_items, seed, **overrides) -> new module.
+        variants: Overrides of `build_model` that have to build and run too, such as
+            `{"embedding_dim": 7, "num_heads": 1}`.
         logits: (model, batch) -> float (B, S, V), score of every item after every position.
         criterion: (logits, batch) -> scalar loss.
         loss: (model, batch) -> the scalar loss that training differentiates.
         make_optimizer: model -> optimiser.
-        train_step: (model, optimizer, batch) -> loss; one whole step as training does it.
+        train_step: (loss, model, optimizer, batch) -> loss; one whole step as training does it,
+            with the subject's own `loss`.
         sample_negatives: (prepared, batch) -> the negatives the loss uses for this batch.
         make_histories: (data, split, index, max_len) -> right-padded histories for scoring.
         score: (model, item_ids (B, S), lengths (B,), times (B, S)) -> (B, V) as at evaluation.
@@ -213,7 +214,7 @@ class Subject:
     ready: PreparedLog | None = None
     make_batches: MakeBatches | None = None
     build_model: BuildModel | None = None
-    variants: tuple[str, ...] = ()
+    variants: tuple[Mapping[str, Any], ...] = ()
     logits: ModelOnBatch | None = None
     criterion: Callable[[Tensor, Batch], Tensor] | None = None
     loss: ModelOnBatch | None = None
@@ -228,6 +229,20 @@ class Subject:
     train: Train | None = None
     trained: Trained | None = None
     peers: Mapping[str, Trained] = field(default_factory=dict)
+
+    def prepared(self) -> PreparedLog:
+        """Return what preparation makes of the log: `ready`, or a new preparation.
+
+        Raises:
+            ValueError: There is neither a prepared log nor a log and a way to prepare it.
+        """
+        if self.ready is not None:
+            return self.ready
+        if self.prepare is None or self.log is None:
+            raise ValueError(
+                f"{self.name} has no prepared data: give `ready`, or `log` and `prepare`."
+            )
+        return self.prepare(self.log)
 
     def replace(self, **parts: Any) -> Subject:
         """Return a copy with other parts.

@@ -127,14 +127,14 @@ def toy_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.01)
 
 
-def toy_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> Tensor:
+def toy_step(loss, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> Tensor:
     model.train()
     optimizer.zero_grad()
-    loss = toy_loss(model, batch)
-    loss.backward()
+    value = loss(model, batch)
+    value.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return loss.detach()
+    return value.detach()
 
 
 def toy_draws(prepared: PreparedLog, batch: Batch) -> Draws:
@@ -197,7 +197,7 @@ def make_toy(**parts: object) -> Subject:
         prepare=toy_prepare,
         make_batches=toy_batches,
         build_model=toy_build,
-        variants=("embedding_dim",),
+        variants=tuple({"embedding_dim": size} for size in (1, 2, 7, 16)),
         logits=toy_logits,
         criterion=toy_criterion,
         loss=toy_loss,

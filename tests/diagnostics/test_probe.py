@@ -36,7 +36,7 @@ def test_training_is_the_same_with_and_without_all_questions(toy) -> None:
         optimizer = subject.make_optimizer(model)
         found = []
         for batch in subject.make_batches(prepared, 0):
-            found.append(float(subject.train_step(model, optimizer, batch)))
+            found.append(float(subject.train_step(subject.loss, model, optimizer, batch)))
             if ask:
                 watched = subject.replace(trained=Trained(model))
                 run_questions(Probe(watched), QUESTIONS)

@@ -1,0 +1,137 @@
+"""Every recurrent block beside its published equations, in float64, on the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasks.diagnostics.declared import Declared
+from tasks.diagnostics.measurements import published_blocks as blocks
+from tasks.diagnostics.measurements import published_equations as eq
+from tasks.diagnostics.measurements.blocks import first_tensor
+from tasks.diagnostics.probe import Probe, shake_weights
+from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, SubjectError
+from tasks.diagnostics.question import quantity
+from tasks.diagnostics.subject import Batch
+from xlstm_model.blocks import MLSTMBlock, MLSTMLargeBlock, SLSTMBlock
+
+BLOCKS: tuple[tuple[type[nn.Module], Callable], ...] = (
+    (MLSTMBlock, blocks.mlstm_block),
+    (SLSTMBlock, blocks.slstm_block),
+    (MLSTMLargeBlock, blocks.mlstm_large_block),
+)
+
+
+@dataclass(frozen=True)
+class CellOracle:
+    """Differences between blocks and their equations."""
+
+    largest_error: float = quantity("share of the block's output, largest over blocks")
+    num_blocks: int = quantity("blocks compared")
+    precision: str = quantity("precision of the comparison")
+    worst_block: str = ""
+    problem: str = ""
+
+
+def measure(probe: Probe) -> CellOracle:
+    """Catch what goes into and comes out of every block, and recompute it."""
+    batch = probe.batch(rows=3, positions=10)
+    model = probe.model()
+    shake_weights(model, probe.seed)
+    known = [(n, m) for n, m in model.named_modules() if _form(m) is not None]
+    if not known:
+        _refuse(model)
+    precision = "float64"
+    try:
+        calls = _watch(probe, model.double(), known, batch)
+    except SubjectError:
+        calls, precision = _watch(probe, model.float(), known, batch), "float32"
+    if not calls:
+        raise NotMeasuredError("a recurrent block that runs in a forward pass")
+    errors = {}
+    for name, (module, x, y) in calls.items():
+        errors[name] = _error(module, x, y, batch, probe.subject.declared)
+    worst = max(errors, key=lambda name: errors[name][0])
+    return CellOracle(
+        largest_error=errors[worst][0],
+        num_blocks=len(errors),
+        worst_block=worst,
+        problem=errors[worst][1],
+        precision=precision,
+    )
+
+
+def _form(module: nn.Module) -> Callable | None:
+    if isinstance(module, nn.LSTM | nn.GRU):
+        return _torch_recurrence
+    return next((form for kind, form in BLOCKS if isinstance(module, kind)), None)
+
+
+def _refuse(model: nn.Module) -> None:
+    names = sorted({type(m).__name__ for m in model.modules()})
+    recurrent = [n for n in names if "lstm" in n.lower() or "gru" in n.lower()]
+    if recurrent:
+        raise NotMeasuredError(f"published equations for {', '.join(recurrent[:4])}")
+    raise NotApplicableError(f"no recurrent cell among {', '.join(names[:8])}")
+
+
+def _watch(
+    probe: Probe, model: nn.Module, known: list[tuple[str, nn.Module]], batch: Batch
+) -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
+    """Return module, input and output of each known block's first call."""
+    calls: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            given, result = first_tensor(args), first_tensor(output)
+            if name not in calls and given is not None and result is not None:
+                calls[name] = (module, given.detach().clone(), result.detach().clone())
+
+        return hook
+
+    handles = [m.register_forward_hook(keep(name), with_kwargs=True) for name, m in known]
+    try:
+        with torch.no_grad():
+            probe.logits(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _error(
+    module: nn.Module, x: Tensor, y: Tensor, batch: Batch, declared: Declared
+) -> tuple[float, str]:
+    """Relative difference at real positions, and what is wrong where the weights do not fit."""
+    weights = {n: p.detach().double() for n, p in module.named_parameters()}
+    try:
+        with torch.no_grad():
+            if isinstance(module, nn.LSTM | nn.GRU):
+                expected = _torch_recurrence(module, x.double(), weights)
+            else:
+                expected = _form(module)(x.double(), weights, module.num_heads, declared)
+    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        # The equations are written for the published shapes of weights; others are not these.
+        return float("inf"), f"its weights do not have the published shapes ({error})"
+    if expected.shape != y.shape:
+        return float("inf"), f"its output has shape {tuple(y.shape)}, not {tuple(expected.shape)}"
+    real = batch.mask
+    if tuple(y.shape[:2]) != tuple(real.shape):
+        real = torch.ones(y.shape[:2], dtype=torch.bool)
+    difference = (y.double() - expected)[real]
+    scale = (expected - x.double())[real] if expected.shape == x.shape else expected[real]
+    return float(difference.norm() / scale.norm().clamp(min=1e-12)), ""
+
+
+def _torch_recurrence(module: nn.RNNBase, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    if module.bidirectional or getattr(module, "proj_size", 0):
+        raise ValueError("bidirectional or projected recurrences see more than the past")
+    x = x if module.batch_first else x.transpose(0, 1)
+    for layer in range(module.num_layers):
+        form = eq.torch_lstm if isinstance(module, nn.LSTM) else eq.torch_gru
+        x = form(x, weights, layer)
+    return x if module.batch_first else x.transpose(0, 1)

@@ -1,0 +1,147 @@
+"""Explicit states: do pieces give the whole, is the first state clean and one per sample?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasks.diagnostics.probe import Probe, shake_weights
+from tasks.diagnostics.problems import NotApplicableError, SubjectError
+from tasks.diagnostics.question import quantity
+
+
+@dataclass(frozen=True)
+class StateForms:
+    """What recurrent parts say about their states; the worst over all such parts."""
+
+    num_parts: int = quantity("parts with explicit states")
+    split_error: float = quantity("standard deviations of the output, two pieces against the whole")
+    step_error: float | None = quantity(
+        "standard deviations of the output, steps against the whole"
+    )
+    shared_states: int = quantity("state tensors without one entry per sample")
+    unclean_states: int = quantity("first states that are neither 0, -inf nor a parameter")
+    mutated: int = quantity("states that a step changed in place")
+    first_problem: str = ""
+
+
+def measure(probe: Probe) -> StateForms:
+    """Try every outermost part that takes and returns a state.
+
+    Such parts are `nn.RNNBase` modules, and modules with `initial_state` and a `forward` that
+    takes `state`.
+    """
+    model = probe.model()
+    shake_weights(model, probe.seed)
+    parts = list(_parts(model))
+    if not parts:
+        raise NotApplicableError("no part of the model takes and returns a state")
+    results = [_try(probe, name, module) for name, module in parts]
+    steps = [r.step_error for r in results if r.step_error is not None]
+    return StateForms(
+        num_parts=len(results),
+        split_error=max(r.split_error for r in results),
+        step_error=max(steps) if steps else None,
+        shared_states=sum(r.shared_states for r in results),
+        unclean_states=sum(r.unclean_states for r in results),
+        mutated=sum(r.mutated for r in results),
+        first_problem=next((r.first_problem for r in results if r.first_problem), ""),
+    )
+
+
+def _parts(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    for name, child in model.named_children():
+        full = f"{prefix}{name}"
+        if isinstance(child, nn.RNNBase) or (
+            hasattr(child, "initial_state") and hasattr(child, "embedding_dim")
+        ):
+            yield full, child
+        else:
+            yield from _parts(child, f"{full}.")
+
+
+def _try(probe: Probe, name: str, module: nn.Module) -> StateForms:
+    run = _run_rnn if isinstance(module, nn.RNNBase) else _run_own
+    width = module.input_size if isinstance(module, nn.RNNBase) else module.embedding_dim
+    x = torch.randn(3, 9, width, generator=torch.Generator().manual_seed(probe.seed))
+    try:
+        with torch.no_grad():
+            whole, _ = run(module, x, None)
+            first, state = run(module, x[:, :4], None)
+            second, _ = run(module, x[:, 4:], state)
+            unit = float(whole.std(correction=0)) or 1.0
+            split = float((torch.cat([first, second], dim=1) - whole).abs().max()) / unit
+            step, mutated = _step_error(module, x, whole, unit)
+            shared, unclean = _first_state(module)
+    except Exception as error:
+        raise SubjectError.of("logits", error) from error
+    problem = ""
+    if max(split, step or 0.0) > 1e-4 or shared or unclean or mutated:
+        problem = f"{name} ({type(module).__name__})"
+    return StateForms(1, split, step, shared, unclean, mutated, problem)
+
+
+def _run_rnn(module: nn.RNNBase, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    if module.batch_first:
+        return module(x, state)
+    y, state = module(x.transpose(0, 1), state)
+    return y.transpose(0, 1), state
+
+
+def _run_own(module: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    return module(x, state=state)
+
+
+def _step_error(
+    module: nn.Module, x: Tensor, whole: Tensor, unit: float
+) -> tuple[float | None, int]:
+    """Difference of step-by-step outputs, and the states that a step changed in place."""
+    if not hasattr(module, "step") or not hasattr(module, "initial_state"):
+        return None, 0
+    state = module.initial_state(len(x))
+    outputs, mutated = [], 0
+    for position in range(x.shape[1]):
+        kept = [t.clone() for t in tensors(state)]
+        y, after = module.step(x[:, position], state)
+        mutated += sum(not _equal(a, b) for a, b in zip(kept, tensors(state), strict=True))
+        outputs.append(y)
+        state = after
+    return float((torch.stack(outputs, dim=1) - whole).abs().max()) / unit, mutated
+
+
+def _first_state(module: nn.Module) -> tuple[int, int]:
+    """Count first states that are shared by samples, and those that are not clean."""
+    if not hasattr(module, "initial_state"):
+        return 0, 0
+    torch.manual_seed(0)
+    state = tensors(module.initial_state(3))
+    torch.manual_seed(1)
+    again = tensors(module.initial_state(3))
+    shared = sum(t.ndim == 0 or t.shape[0] != 3 for t in state)
+    learned = any("initial" in name for name, _ in module.named_parameters())
+    unclean = 0
+    for tensor, other in zip(state, again, strict=True):
+        empty = bool(((tensor == 0) | torch.isneginf(tensor.float())).all())
+        equal_samples = tensor.ndim > 0 and all(_equal(tensor[0], sample) for sample in tensor)
+        allowed = empty or (learned and equal_samples and _equal(tensor, other))
+        unclean += not allowed
+    return shared, unclean
+
+
+def tensors(state: Any) -> list[Tensor]:
+    """Return the tensors of a nested state, in order."""
+    if isinstance(state, Tensor):
+        return [state]
+    if isinstance(state, dict):
+        state = tuple(state.values())
+    if isinstance(state, tuple | list):
+        return [tensor for item in state for tensor in tensors(item)]
+    return []
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.equal(a, b))

@@ -1,0 +1,143 @@
+"""Every training window beside the sequence it was cut from: inputs, targets, coverage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.diagnostics.probe import MAX_BATCHES, Probe
+from tasks.diagnostics.question import quantity
+from tasks.diagnostics.subject import Batch
+
+
+@dataclass(frozen=True)
+class WindowMatch:
+    """How the rows handed to the model relate to the prepared training sequences."""
+
+    num_rows: int = quantity("rows")
+    num_targets: int = quantity("targets")
+    foreign_rows: int = quantity("rows that are no part of any training sequence")
+    wrong_targets: int = quantity("targets that are not the next event")
+    targets_equal_input: int = quantity("targets equal to their own input")
+    targets_beyond_training: int = quantity("targets after the end of the training sequence")
+    covered_share: float | None = quantity("share of the pairs an epoch should hold")
+    repeated_pairs: int | None = quantity("pairs an epoch holds more than once")
+    first_foreign: str = ""
+    first_wrong: str = ""
+
+
+class _Sequences:
+    """Finds where a run of items stands in the training sequences."""
+
+    def __init__(self, probe: Probe) -> None:
+        train = probe.data.train
+        self.offsets = np.asarray(train.offsets, dtype=np.int64)
+        self.items = np.asarray(train.items, dtype=np.int64)
+        # Id 0 never occurs inside a sequence, so no match crosses a border.
+        owner = np.repeat(np.arange(len(train)), train.lengths)
+        self.joined = np.zeros(len(self.items) + len(train) + 1, dtype=np.int64)
+        self.joined[np.arange(len(self.items)) + owner + 1] = self.items
+        self.text = self.joined.tobytes()
+
+    def find(self, run: np.ndarray, user: int | None) -> list[int]:
+        """Return positions in `joined` where `run` starts, at most 50."""
+        start, stop = 0, len(self.text)
+        if user is not None and 0 <= user < len(self.offsets) - 1:
+            start = 8 * int(self.offsets[user] + user)
+            stop = 8 * int(self.offsets[user + 1] + user + 2)
+        elif user is not None:
+            return []
+        pattern, found = run.astype(np.int64).tobytes(), []
+        at = self.text.find(pattern, start, stop)
+        while at >= 0 and len(found) < 50:
+            if at % 8 == 0:
+                found.append(at // 8)
+            at = self.text.find(pattern, at + 1, stop)
+        return found
+
+
+def measure(probe: Probe) -> WindowMatch:
+    """Look every row up, then compare each target with the event that follows its input."""
+    sequences = _Sequences(probe)
+    counts = dict.fromkeys(("rows", "targets", "foreign", "wrong", "same", "beyond"), 0)
+    first_foreign = first_wrong = ""
+    pairs: list[np.ndarray] = []
+    for number, batch in enumerate(probe.all_batches):
+        for row in range(len(batch.item_ids)):
+            items, targets, asked = _row(batch, row)
+            if len(items) == 0:
+                continue
+            place = f"batch {number}, row {row}"
+            user = None if batch.users is None else int(batch.users[row])
+            starts = sequences.find(items, user)
+            counts["rows"] += 1
+            counts["targets"] += int(asked.sum())
+            counts["same"] += int((targets == items)[asked].sum())
+            if not starts:
+                counts["foreign"] += 1
+                first_foreign = first_foreign or place
+            expected, start = _expected(sequences, starts, items, targets, asked)
+            wrong = asked & (targets != expected)
+            counts["wrong"] += int(wrong.sum())
+            counts["beyond"] += int((asked & (expected == 0)).sum()) if starts else 0
+            if wrong.any() and not first_wrong:
+                first_wrong = f"{place}, position {int(wrong.argmax())}"
+            if starts:
+                pairs.append(start + np.flatnonzero(asked & ~wrong))
+    covered, repeated = _coverage(probe, pairs)
+    return WindowMatch(
+        num_rows=counts["rows"],
+        num_targets=counts["targets"],
+        foreign_rows=counts["foreign"],
+        wrong_targets=counts["wrong"],
+        targets_equal_input=counts["same"],
+        targets_beyond_training=counts["beyond"],
+        covered_share=covered,
+        repeated_pairs=repeated,
+        first_foreign=first_foreign,
+        first_wrong=first_wrong,
+    )
+
+
+def _row(batch: Batch, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    real = batch.mask[row].cpu().numpy().astype(bool)
+    items = batch.item_ids[row].cpu().numpy()[real]
+    targets = batch.targets[row].cpu().numpy()[real]
+    return items.astype(np.int64), targets.astype(np.int64), targets > 0
+
+
+def _expected(
+    sequences: _Sequences,
+    starts: list[int],
+    items: np.ndarray,
+    targets: np.ndarray,
+    asked: np.ndarray,
+) -> tuple[np.ndarray, int]:
+    """Return the next event of each position (0 = none) where the targets fit best.
+
+    A window that is not found at all can still be judged by itself: every target but the last
+    should be the next input.
+    """
+    if not starts:
+        return np.append(items[1:], targets[-1]), 0
+    candidates = [sequences.joined[s + 1 : s + 1 + len(items)] for s in starts]
+    misses = [int((asked & (targets != candidate)).sum()) for candidate in candidates]
+    best = int(np.argmin(misses))
+    return candidates[best], starts[best]
+
+
+def _coverage(probe: Probe, pairs: list[np.ndarray]) -> tuple[float | None, int | None]:
+    """Share of expected pairs seen in the epoch, and pairs seen twice; None when cut short.
+
+    Expected are all pairs of a sequence or, where programs keep the most recent events only, as
+    many as `max_seq_len` allows: the fewer of the two, per sequence.
+    """
+    if len(probe.all_batches) >= MAX_BATCHES:
+        return None, None
+    lengths = np.asarray(probe.data.train.lengths) - 1
+    limit = probe.subject.declared.max_seq_len
+    expected = int(np.minimum(np.maximum(lengths, 0), limit).sum())
+    seen = np.concatenate(pairs) if pairs else np.zeros(0, dtype=np.int64)
+    distinct = len(np.unique(seen))
+    return (min(1.0, distinct / expected) if expected else None), len(seen) - distinct

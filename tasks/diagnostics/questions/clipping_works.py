@@ -1,0 +1,76 @@
+"""G16. Are gradients clipped to the declared global norm?
+
+Reads: the raw gradient of the program's loss and the gradient its optimiser gets, on weights
+inflated until the raw norm is well above the limit; learning rate 0, dropout off.
+
+Rule: the optimiser gets a gradient of exactly the declared norm in the raw direction; where no
+clipping is declared it gets the raw gradient. Exact.
+
+Limits: 2 % of the declared norm: `clip_grad_norm_` adds 1e-6 to the divisor, mixed precision loses
+three digits. Direction: a global norm keeps it, cosine 0.99; clipping by value does not.
+
+The same picture from elsewhere: gradients summed over several backward passes arrive larger than
+the raw ones (`gradients_flow`).
+
+It can't tell: whether the limit is well chosen; the share of clipped steps of a finished training
+is in its records.
+"""
+
+from __future__ import annotations
+
+from tasks.diagnostics.finding import Finding, Limit, exact
+from tasks.diagnostics.measurements import clipping
+from tasks.diagnostics.measurements.clipping import Clipping
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {
+    "norm": Limit(0.02, "identity; mixed precision loses three digits"),
+    "direction": Limit(0.99, "identity: one factor for all gradients"),
+}
+
+
+def measure(probe: Probe) -> Clipping:
+    """Compare the raw gradient with what the optimiser gets."""
+    return probe.evidence(clipping.measure)
+
+
+def judge(evidence: Clipping, limits: Limits) -> Finding:
+    """The declared norm, the raw direction."""
+    expected = evidence.raw_norm
+    if evidence.declared > 0:
+        expected = min(evidence.declared, evidence.raw_norm)
+    acts = evidence.declared == 0 or evidence.raw_norm > 1.5 * evidence.declared
+    norm = exact(
+        "relative difference between the optimiser's gradient norm and the declared clipping",
+        abs(evidence.norm_at_optimizer / expected - 1) if acts else None,
+        limits["norm"],
+        "clipping",
+        "clip between backward and step, with train.shared.max_grad_norm",
+        where=f"raw norm {evidence.raw_norm:.3g}, at the optimiser "
+        f"{evidence.norm_at_optimizer:.3g}, declared {evidence.declared:.3g}",
+        missing=f"a raw gradient norm above 1.5 times the limit, got {evidence.raw_norm:.3g}",
+        explained_by=("gradient_flow", "optimiser", "loss"),
+    )
+    direction = exact(
+        "cosine between the optimiser's gradient and the raw one",
+        evidence.cosine,
+        limits["direction"],
+        "clipping",
+        "clip by global norm, not value by value",
+        relation="at_least",
+        explained_by=("gradient_flow", "optimiser", "loss", "stochastic", "regularisation"),
+    )
+    return QUESTION.finding(evidence, norm, direction)
+
+
+QUESTION = Question(
+    id="clipping_works",
+    number="G16",
+    title="Are gradients clipped to the declared global norm?",
+    stages=("clipping",),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)

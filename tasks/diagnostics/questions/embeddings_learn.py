@@ -1,0 +1,149 @@
+"""G10. Do item embeddings start well, tell items apart, and move when trained?
+
+Reads: the embedding table before training, scores after single-event histories, the initial loss,
+and three optimiser steps of the program.
+
+Rule: no two items share a row, the model tells items apart, the table takes a gradient and is in
+the optimiser, every row of an item that was input moves, the padding row does not; the initial
+cross-entropy is near ln(number of items). Exact but for the last.
+
+Limits: the expected initial loss is ln V + var(logits) / 2; one nat above ln V means logits with a
+standard deviation of 1.4 before anything was learned, 0.1 below means knowledge of the targets.
+
+The same picture from elsewhere: a core that drops its input also makes items alike
+(`order_and_flow`); an optimiser that never steps leaves every row where it was
+(`gradients_flow`).
+
+It can't tell: rows of items that no window holds. With a tied head and a full softmax even unseen
+rows move, which is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Check, Finding, Limit, exact
+from tasks.diagnostics.measurements import embedding_table, step_trace
+from tasks.diagnostics.measurements.embedding_table import EmbeddingTable
+from tasks.diagnostics.measurements.step_trace import StepTrace
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {
+    "count": Limit(0, "identity: rows are distinct and follow their own events"),
+    "same": Limit(0.01, "identity; 1 % covers equal rows by rounding in tiny models"),
+    "padding": Limit(1e-6, "identity: the padding row is no item"),
+    "excess": Limit(1.0, "E[cross-entropy] = ln V + var/2: one nat is a logit deviation of 1.4"),
+    "deficit": Limit(-0.1, "an untrained model knows nothing of its targets"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The table at the start and after three steps."""
+
+    table: EmbeddingTable
+    steps: StepTrace
+
+
+def measure(probe: Probe) -> Evidence:
+    """Look at the table, make three steps."""
+    return Evidence(
+        table=probe.evidence(embedding_table.measure), steps=probe.evidence(step_trace.measure)
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """Distinct, telling, moving rows and a sane first loss."""
+    table, steps = evidence.table, evidence.steps
+    return QUESTION.finding(evidence, *_start(table, limits), *_movement(table, steps, limits))
+
+
+def _start(table: EmbeddingTable, limits: Limits) -> list[Check]:
+    return [
+        exact(
+            "number of items that share their embedding row with another item",
+            table.repeated_rows,
+            limits["count"],
+            "embedding",
+            "initialise rows at random, not with a constant",
+            unit="items",
+        ),
+        exact(
+            "share of items the untrained model can't tell from another one",
+            table.same_scores,
+            limits["same"],
+            "embedding",
+            "check for a clamp, a hash or a wrong index before the embedding",
+            unit="of items",
+            explained_by=("core",) if table.repeated_rows == 0 else (),
+        ),
+        exact(
+            "initial cross-entropy above ln(number of items)",
+            table.initial_excess,
+            limits["excess"],
+            "embedding",
+            "lower the initial scale of the embedding or the head (standard deviation 0.02)",
+            unit="nats",
+        ),
+        exact(
+            "initial cross-entropy relative to ln(number of items)",
+            table.initial_excess,
+            limits["deficit"],
+            "align",
+            "an untrained model scores its targets too well: look for the target in the input",
+            unit="nats",
+            relation="at_least",
+            explained_by=("split", "causal"),
+        ),
+    ]
+
+
+def _movement(table: EmbeddingTable, steps: StepTrace, limits: Limits) -> list[Check]:
+    nothing_moves = ("optimiser", "gradient_flow") if steps.moved_matrices == 0 else ()
+    return [
+        exact(
+            "item embeddings that take no gradient",
+            int(not table.takes_gradient),
+            limits["count"],
+            "embedding",
+            "set requires_grad=True on the item embedding",
+        ),
+        exact(
+            "number of embedding rows of input items that did not move in three steps",
+            steps.seen_rows_unmoved,
+            limits["count"],
+            "embedding" if not steps.missing else "optimiser",
+            "check that the embedding is in the optimiser, not detached, and has no hook",
+            unit="rows",
+            missing="an item embedding among the parameters",
+            explained_by=nothing_moves,
+        ),
+        exact(
+            "padding rows that moved",
+            None if steps.padding_row_moved is None else int(steps.padding_row_moved),
+            limits["count"],
+            "pad",
+            "set padding_idx=0, and leave the padding row out of weight decay",
+            missing="an item embedding among the parameters",
+            proof=_padding_is_free(table),
+            explained_by=("loss",),
+        ),
+    ]
+
+
+def _padding_is_free(table: EmbeddingTable) -> str:
+    """A padding row that starts like any other is hidden by the mask and may decay or move."""
+    return "" if table.padding_norm == 0 else "the padding row is not zero and hidden by the mask"
+
+
+QUESTION = Question(
+    id="embeddings_learn",
+    number="G10",
+    title="Do item embeddings start well, tell items apart, and move when trained?",
+    stages=("embedding", "optimiser", "align", "pad"),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)

@@ -1,0 +1,162 @@
+"""G15. Does every parameter get its true gradient, and does the optimiser use it?
+
+Reads: slopes of the program's loss along one random direction per parameter, by autograd and by
+finite differences in float64; three optimiser steps of the program.
+
+Rule: where the loss depends on a parameter, its gradient is the slope, not zero and not another
+number (a detached state, a wrong custom backward); every trainable parameter is in the optimiser
+and no other; parameters with a gradient move; nothing of the last step's gradient is left in the
+next one. A parameter the loss does not depend on at all gets no gradient and is reported as unused:
+some are so by derivation (the input-gate bias of an exponential-gate sLSTM, an attention key bias).
+
+Limits: float64 finite differences agree to 1e-6; 1e-2 leaves room for kinks (ReLU, clamp) within
+the step. Gradients are never called too small: Adam does not care, and absolute limits for
+vanishing gradients are the classic false alarm.
+
+The same picture from elsewhere: a core whose result is not used makes its parameters unused
+(`order_and_flow`).
+
+It can't tell: whether the gradient helps to generalise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Check, Finding, Limit, exact
+from tasks.diagnostics.measurements import gradient_check, step_trace
+from tasks.diagnostics.measurements.gradient_check import GradientCheck
+from tasks.diagnostics.measurements.step_trace import StepTrace
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {
+    "count": Limit(0, "identity: the gradient is the slope, and the optimiser has it"),
+    "stale": Limit(1e-3, "identity; repeated passes differ by rounding, 1e-6"),
+    "calls": Limit(1, "three steps of training call the optimiser at least once"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Slopes, and what steps do with them."""
+
+    slopes: GradientCheck
+    steps: StepTrace
+
+
+def measure(probe: Probe) -> Evidence:
+    """Check slopes and steps."""
+    return Evidence(
+        slopes=probe.evidence(gradient_check.measure), steps=probe.evidence(step_trace.measure)
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """True gradients that arrive and are used."""
+    return QUESTION.finding(
+        evidence, *_slopes(evidence.slopes, limits), *_steps(evidence.steps, limits)
+    )
+
+
+def _slopes(slopes: GradientCheck, limits: Limits) -> list[Check]:
+    return [
+        exact(
+            "number of parameters the loss depends on that get no gradient",
+            slopes.blocked,
+            limits["count"],
+            "gradient_flow",
+            "look for .detach(), .data, torch.no_grad() or an integer cast on the way from this "
+            "parameter to the loss",
+            unit="parameters",
+            where=slopes.first_blocked,
+            explained_by=("loss",),
+        ),
+        exact(
+            "number of parameters whose gradient is not the slope of the loss",
+            slopes.wrong,
+            limits["count"],
+            "gradient_flow",
+            "check states for a detach between positions, and custom backward functions",
+            unit="parameters",
+            where=slopes.first_wrong,
+            explained_by=("loss", "stochastic", "state", "numeric"),
+        ),
+        exact(
+            "number of weight matrices the loss does not depend on",
+            slopes.unused_matrices,
+            limits["count"],
+            "core",
+            "check that the result of this layer is used, and not its input",
+            unit="matrices",
+            where=slopes.first_unused,
+            breach="suspect",
+        ),
+        exact(
+            "number of parameters that are frozen",
+            slopes.frozen,
+            limits["count"],
+            "gradient_flow",
+            "set requires_grad=True, or take the parameter out of the model",
+            unit="parameters",
+            where=slopes.first_frozen,
+            breach="suspect",
+        ),
+    ]
+
+
+def _steps(steps: StepTrace, limits: Limits) -> list[Check]:
+    return [
+        exact(
+            "number of trainable parameters that the optimiser does not have",
+            steps.missing + steps.foreign,
+            limits["count"],
+            "optimiser",
+            "build the optimiser from this model's parameters, after the model is complete",
+            unit="parameters",
+            where=steps.first_missing,
+        ),
+        exact(
+            "number of parameters with a gradient that did not move in three steps",
+            steps.unmoved,
+            limits["count"],
+            "optimiser",
+            "check learning rates per group, hooks, and what is copied back after a step",
+            unit="parameters",
+            where=steps.first_unmoved,
+            explained_by=("learning_rate",),
+        ),
+        exact(
+            "number of weight matrices that moved in three steps",
+            steps.moved_matrices,
+            limits["calls"],
+            "optimiser",
+            "call loss.backward() and optimizer.step() in every step",
+            unit="matrices",
+            relation="at_least",
+            explained_by=("loss", "gradient_flow"),
+        ),
+        exact(
+            "share of a gradient that is left over from the step before",
+            steps.stale_gradient,
+            limits["stale"],
+            "optimiser",
+            "call optimizer.zero_grad() before every backward pass",
+            missing="gradients at two calls of optimizer.step",
+            essential=False,
+            explained_by=("stochastic", "state"),
+        ),
+    ]
+
+
+QUESTION = Question(
+    id="gradients_flow",
+    number="G15",
+    title="Does every parameter get its true gradient, and does the optimiser use it?",
+    stages=("gradient_flow", "core", "optimiser"),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+    owns=frozenset({"make_optimizer", "train_step"}),
+)

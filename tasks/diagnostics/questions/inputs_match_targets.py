@@ -1,0 +1,115 @@
+"""G2. Do inputs and targets belong together, and does training know nothing of what is held out?
+
+Reads: every training window beside the prepared sequences; held-out rows beside training rows and
+histories.
+
+Rule: a window is a run of consecutive events of one user and each target is the event right after
+its input; no held-out row is a training row or part of its own history; no target is earlier than
+its history; under a temporal split no training event is later than the first target. All exact.
+
+Limits: zero. Rows identify events: repeats of an item and equal times are no leak. Under
+leave-one-out, training events of other users later than a test event are normal (Ji et al. 2020);
+their share is reported and not judged.
+
+The same picture from elsewhere: sequences out of order (`events_in_time_order`) leave inputs and
+targets consecutive, so they do not show here.
+
+It can't tell: whether the model could learn the targets from something else than the inputs; a
+training on permuted targets does (deep mode).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Finding, Limit, exact
+from tasks.diagnostics.measurements import split_overlap, window_match
+from tasks.diagnostics.measurements.split_overlap import SplitOverlap
+from tasks.diagnostics.measurements.window_match import WindowMatch
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {"count": Limit(0, "identity of consecutive rows of one user")}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Windows and splits."""
+
+    windows: WindowMatch
+    split: SplitOverlap
+    is_temporal: bool
+
+
+def measure(probe: Probe) -> Evidence:
+    """Look every window up; compare held-out rows with what training knows."""
+    return Evidence(
+        windows=probe.evidence(window_match.measure),
+        split=probe.evidence(split_overlap.measure),
+        is_temporal=probe.subject.declared.split == "temporal",
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """No window, target or held-out row out of place."""
+    windows, split, limit = evidence.windows, evidence.split, limits["count"]
+    targets = exact(
+        "number of targets that are not the event right after their input",
+        windows.wrong_targets,
+        limit,
+        "align",
+        "print one row: targets[t] has to equal item_ids[t + 1] (tasks/training/batches.py)",
+        unit="targets",
+        where=windows.first_wrong,
+        explained_by=("format",),
+    )
+    foreign = exact(
+        "number of windows that are no run of consecutive events of their user",
+        windows.foreign_rows,
+        limit,
+        "format",
+        "decode one row and compare it with the user's events in the log",
+        unit="windows",
+        where=windows.first_foreign,
+        explained_by=("pad",),
+    )
+    known = exact(
+        "number of held-out events that training or their own history knows",
+        split.heldout_in_training + split.target_in_history,
+        limit,
+        "split",
+        "remove held-out rows from training before windows are cut (tasks/data/splits.py)",
+        unit="events",
+        where=split.first_leak,
+    )
+    early = exact(
+        "number of targets earlier than the history they are predicted from",
+        split.target_before_history,
+        limit,
+        "split",
+        "hold out the last events by time, not random ones",
+        unit="targets",
+        explained_by=("order", "time"),
+    )
+    late = exact(
+        "number of training events later than the first held-out target",
+        split.training_after_boundary,
+        limit,
+        "split",
+        "cut training at the boundary of the temporal split",
+        unit="events",
+        proof="" if evidence.is_temporal else "the split is per user, not by time",
+    )
+    return QUESTION.finding(evidence, targets, foreign, known, early, late)
+
+
+QUESTION = Question(
+    id="inputs_match_targets",
+    number="G2",
+    title="Do inputs and targets belong together, and does training know nothing held out?",
+    stages=("align", "format", "split"),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)

@@ -1,0 +1,83 @@
+"""G17. Can the optimiser's steps move the weights, without throwing them away?
+
+Reads: three optimiser steps of the program, and the number of steps the declared budget holds.
+
+Rule: one step changes the weights by less than their own norm, and the whole budget of steps can
+change them by at least a hundredth of it. Everything between is for validation to choose: loss
+curves over learning rates alone give no verdict, since a short horizon favours large rates.
+
+Limits: a step as large as the weights forgets the initial values at once (norm ratio 1). If all
+steps in one direction can't move the weights by 1 %, training ends where it began.
+
+The same picture from elsewhere: no gradient, or an optimiser without parameters, moves nothing
+(`gradients_flow`); gradients clipped to almost nothing move little under SGD (`clipping_works`).
+
+It can't tell: which of the possible learning rates is best. Where a symptom is red, the deep mode
+trains at other rates and blames this one if another cures it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Finding, Limit, exact
+from tasks.diagnostics.measurements import step_trace
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question, quantity
+
+LIMITS = {
+    "step": Limit(1.0, "a step as large as the weights forgets what they were"),
+    "reach": Limit(0.01, "all steps of the budget in one direction move the weights by 1 %"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Size of steps, and how many there are."""
+
+    update_ratio: float = quantity("norm of one step's change over the norm of the weights")
+    steps_in_budget: int = quantity("optimiser steps")
+
+
+def measure(probe: Probe) -> Evidence:
+    """Take the measured step and the budget."""
+    steps = probe.evidence(step_trace.measure)
+    declared = probe.subject.declared
+    per_epoch = -(-len(probe.all_batches) // max(declared.accumulate_steps, 1))
+    return Evidence(
+        update_ratio=steps.update_ratio, steps_in_budget=per_epoch * declared.max_epochs
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """Neither explosive nor without effect."""
+    large = exact(
+        "change of the weights by one optimiser step over their norm",
+        evidence.update_ratio,
+        limits["step"],
+        "learning_rate",
+        "lower train.<model>.learning_rate by a factor of 10",
+        explained_by=("loss", "regularisation"),
+    )
+    small = exact(
+        "change of the weights that the whole budget can reach over their norm",
+        evidence.update_ratio * evidence.steps_in_budget,
+        limits["reach"],
+        "learning_rate",
+        "raise train.<model>.learning_rate, or use AdamW instead of SGD at this rate",
+        relation="at_least",
+        explained_by=("gradient_flow", "optimiser", "clipping", "loss"),
+    )
+    return QUESTION.finding(evidence, large, small)
+
+
+QUESTION = Question(
+    id="learning_rate_suits",
+    number="G17",
+    title="Can the optimiser's steps move the weights, without throwing them away?",
+    stages=("learning_rate",),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)

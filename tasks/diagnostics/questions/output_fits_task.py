@@ -1,0 +1,105 @@
+"""G13. Are the model's outputs plain scores, one per item, that the loss can work with?
+
+Reads: scores under usual and 30-fold weights; the program's loss on made-up logits.
+
+Rule: a row of scores does not sum to 1 (that would be probabilities, to be softmaxed again); scores
+do not pile up at bounds (sigmoid, tanh, clamp, ReLU) unless they are declared normalised; the
+loss's gradient by the logits is that of the declared loss, whose rows of a softmax sum to zero and
+whose target entry is p - 1. Exact.
+
+Limits: a row of 50 free scores sums to 1 within 1e-3 with probability below 1e-3 and never for all
+rows at once. A linear score takes its extremes once per batch; 0.4 of all scores there needs a
+bound. Gradients agree to float32 rounding, 1e-6; 1e-3 leaves three orders.
+
+The same picture from elsewhere: a wrong loss changes the gradient, too; then the value differs as
+well (`loss_fits_task`) and the loss is to blame.
+
+It can't tell: whether the scores are any good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Finding, Limit, exact
+from tasks.diagnostics.measurements import logit_identities, score_range
+from tasks.diagnostics.measurements.logit_identities import LogitIdentities
+from tasks.diagnostics.measurements.score_range import ScoreRange
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.problems import NotApplicableError, NotOfferedError
+from tasks.diagnostics.question import Limits, Question, quantity
+
+LIMITS = {
+    "shares": Limit(1e-3, "free scores never all sum to 1"),
+    "bounds": Limit(0.4, "a linear score takes its extremes about once"),
+    "gradient": Limit(1e-3, "identity; float32 rounding is 1e-6"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Range of scores, and identities of the loss."""
+
+    range: ScoreRange
+    identities: LogitIdentities | None
+    no_identities: str
+    is_normalized: bool = quantity("scores are declared to be normalised")
+
+
+def measure(probe: Probe) -> Evidence:
+    """Look at scores and differentiate the loss by them."""
+    found, reason = None, ""
+    try:
+        found = probe.evidence(logit_identities.measure)
+    except (NotOfferedError, NotApplicableError) as error:
+        reason = str(error)
+    return Evidence(
+        range=probe.evidence(score_range.measure),
+        identities=found,
+        no_identities=reason,
+        is_normalized=probe.subject.declared.normalized_scores,
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """Free scores, and a gradient the task asks for."""
+    shares = exact(
+        "largest distance of a row of scores from summing to 1",
+        evidence.range.distance_from_shares,
+        limits["shares"],
+        "output",
+        "return logits: leave softmax to the loss",
+        relation="at_least",
+    )
+    bounds = exact(
+        "share of scores at the bounds of their range under 30-fold weights",
+        evidence.range.at_bounds,
+        limits["bounds"],
+        "output",
+        "remove the sigmoid, tanh, ReLU or clamp after the last linear layer",
+        proof="normalised scores are declared" if evidence.is_normalized else "",
+    )
+    identities = evidence.identities
+    gradient = exact(
+        "relative error of the loss's gradient by the logits",
+        None if identities is None else identities.gradient,
+        limits["gradient"],
+        "loss",
+        "compare dL/dlogits with softmax - one-hot (or the declared loss's own) on one row",
+        missing=evidence.no_identities,
+        essential=False,
+    )
+    return QUESTION.finding(evidence, shares, bounds, gradient)
+
+
+QUESTION = Question(
+    id="output_fits_task",
+    number="G13",
+    title="Are the model's outputs plain scores, one per item, that the loss can work with?",
+    stages=("output", "loss"),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+    owns=frozenset({"criterion"}),
+)

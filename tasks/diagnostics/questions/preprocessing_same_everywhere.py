@@ -1,0 +1,121 @@
+"""G6. Are training, validation and test data prepared and scored in one and the same way?
+
+Reads: the encoding of every split joined with the log; a second preparation in which held-out
+items were exchanged; the scores of test users by the program's path and by plain inference.
+
+Rule: a raw item has one id in every split; exchanging held-out items leaves every training array
+byte-identical (an intervention on nothing but held-out rows); the history a user is scored on is
+the user's own, as the split says, and its score is that of plain, unpadded inference.
+
+Limits: zero for ids, arrays and histories; 1e-3 of the spread for scores (float32 sums in other
+batch shapes differ by 1e-6).
+
+The same picture from elsewhere: a model whose scores depend on padding, neighbours or the future
+scores differently in a batch; those stages are blamed first.
+
+It can't tell: whether a rule declared to see the whole log (corpus, vocabulary) should.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Check, Finding, Limit, exact
+from tasks.diagnostics.measurements import deletion, id_map, inference_oracle
+from tasks.diagnostics.measurements.deletion import Deletion
+from tasks.diagnostics.measurements.id_map import IdMap
+from tasks.diagnostics.measurements.inference_oracle import InferenceOracle
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, NotOfferedError
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {
+    "count": Limit(0, "identity: one preparation for all splits"),
+    "scores": Limit(1e-3, "identity; float32 sums in other batch shapes differ by 1e-6"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Ids, an intervention on held-out rows, and scores both ways."""
+
+    ids: IdMap
+    inference: InferenceOracle
+    deletion: Deletion | None
+    no_deletion: str
+
+
+def measure(probe: Probe) -> Evidence:
+    """Compare splits, prepare again with exchanged held-out items, score both ways."""
+    found, reason = None, ""
+    try:
+        found = probe.evidence(deletion.measure)
+    except (NotOfferedError, NotApplicableError, NotMeasuredError) as error:
+        reason = str(error)
+    return Evidence(
+        ids=probe.evidence(id_map.measure),
+        inference=probe.evidence(inference_oracle.measure),
+        deletion=found,
+        no_deletion=reason,
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """One id per item, no trace of held-out rows, one way of scoring."""
+    ids = exact(
+        "number of held-out events encoded otherwise than in training",
+        evidence.ids.held_out_disagreements,
+        limits["count"],
+        "encode",
+        "fit one vocabulary and use it for every split (tasks/data/encoding.py)",
+        unit="events",
+    )
+    histories = exact(
+        "number of test users scored on another history than the split gives",
+        evidence.inference.wrong_histories,
+        limits["count"],
+        "split" if evidence.inference.target_last else "inference",
+        "compare make_histories with training plus held-out events of one user",
+        unit="users",
+        where=evidence.inference.first_wrong,
+        explained_by=("encode",),
+    )
+    scores = exact(
+        "largest difference between scoring at evaluation and plain inference",
+        evidence.inference.largest_difference,
+        limits["scores"],
+        "inference",
+        "check eval mode, the position scores are read from and the padding side at scoring",
+        unit="standard deviations of the scores",
+        explained_by=("pad", "batch", "causal", "state", "stochastic", "split", "encode"),
+    )
+    return QUESTION.finding(evidence, ids, _intervention(evidence, limits), histories, scores)
+
+
+def _intervention(evidence: Evidence, limits: Limits) -> Check:
+    found = evidence.deletion
+    value = None if found is None else found.changed_by_exchange + (found.changed_by_flooding or 0)
+    return Check(
+        name="number of training arrays that change when held-out items are exchanged",
+        value=value,
+        unit="arrays",
+        limit=limits["count"],
+        stage="split",
+        rule="intervention",
+        where="" if found is None else found.first_changed,
+        missing=evidence.no_deletion,
+        essential=False,
+        advice=("fit filters, vocabularies and statistics on training rows alone",),
+    )
+
+
+QUESTION = Question(
+    id="preprocessing_same_everywhere",
+    number="G6",
+    title="Are training, validation and test data prepared and scored in one and the same way?",
+    stages=("encode", "split", "inference"),
+    mode="exact",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)
