@@ -133,3 +133,12 @@ def verdict_on(table: Table, model: str) -> str:
         return "not tested"
     kind = "significantly worse" if pair["is_significant"] else "within noise of the best"
     return f"{kind} (p = {pair['p_holm']:.2g})"
+
+
+def short_verdict(table: Table, model: str) -> str:
+    """Return `verdict_on` in the few words a terminal has room for."""
+    best = table["rows"][0]["model"]
+    pair = find_pair(table, best, model)
+    if model == best or pair is None:
+        return "best" if model == best else "not tested"
+    return f"{'worse' if pair['is_significant'] else 'noise'}, p = {pair['p_holm']:.2g}"

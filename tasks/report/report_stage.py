@@ -36,6 +36,7 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
         "w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False
     ) as file:
         file.write(page)
+    os.chmod(file.name, 0o644)
     os.replace(file.name, path)
     tracking.log_report(settings, workspace)
     return {"report": str(REPORT), "headline": headlines(records.comparison["tables"][0])[0]}

@@ -195,4 +195,5 @@ def write_params(settings: Settings, path: Path) -> None:
         "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
     ) as file:
         file.write(buffer.getvalue())
+    os.chmod(file.name, 0o644)
     os.replace(file.name, path)
