@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 
 import polars as pl
@@ -10,7 +9,7 @@ import polars as pl
 from tasks.data.readers.columns import SETTING, resolve_columns
 from tasks.data.readers.dialect import Dialect, sniff_dialect
 from tasks.data.readers.errors import DataError, shorten
-from tasks.data.readers.lines import RecordIndex
+from tasks.data.readers.lines import CHUNK, RecordIndex
 from tasks.data.readers.packing import RawLog
 from tasks.data.readers.quoted import read_quoted
 from tasks.data.readers.report import FormatChoice, Locator, RawTable, Role
@@ -111,8 +110,11 @@ def _split(
             raise DataError(f"{label} holds the control character 0x1f. Remove it.")
         data = data.replace(separator.encode(), UNIT_SEPARATOR.encode())
         separator = UNIT_SEPARATOR
-    quoted = len(dialect.separator) == 1 and _has_quotes(text)
+    num_quotes = _count_quotes(text) if len(dialect.separator) == 1 else 0
+    quoted = num_quotes > 0
     positions = {dialect.names.index(name): role for role, name in columns.items()}
+    if num_quotes % 2:
+        return read_quoted(text.read_bytes(), dialect, positions, label)
     try:
         frame = _scan(
             text.path if data is None else data, dialect, separator, positions, quoted=quoted
@@ -126,11 +128,11 @@ def _split(
     return frame, locate, blank
 
 
-def _has_quotes(text: Text) -> bool:
+def _count_quotes(text: Text) -> int:
     if text.data is not None:
-        return b'"' in text.data
-    with text.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return view.find(b'"') >= 0
+        return text.data.count(b'"')
+    with text.path.open("rb") as file:
+        return sum(block.count(b'"') for block in iter(lambda: file.read(CHUNK), b""))
 
 
 def _scan(
@@ -178,11 +180,10 @@ def _drop_blank_lines(
     frame: pl.DataFrame, roles: list[str], locate: Locator
 ) -> tuple[pl.DataFrame, int]:
     """Remove lines without any text; rows keep the number of their line among the data lines."""
-    empty = frame.select(
-        pl.all_horizontal([pl.col(r).is_null() for r in roles]) & ~pl.col("is_wide")
-    ).to_series()
-    if not empty.any():
+    is_blank = pl.all_horizontal(pl.col(roles).str.strip_chars().fill_null("") == "")
+    empty = frame.filter(pl.col("timestamp").is_null() & ~pl.col("is_wide")).filter(is_blank)
+    if empty.is_empty():
         return frame, 0
-    rows = frame["row"].filter(empty).to_list()
+    rows = empty["row"].to_list()
     blank = [row for row, (_, text) in zip(rows, locate(rows), strict=True) if not text.strip()]
     return frame.filter(~pl.col("row").is_in(blank)), len(blank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.data.readers.columns import is_known_name
@@ -73,33 +73,34 @@ def sniff_dialect(
         raise DataError(f"{label} holds blank lines only. Write or download the log again.")
     if separator == "auto":
         separator = _stated_separator(format, lines) or _guess_separator(lines, label)
-    first = [field.strip() for field in split_line(lines[0], separator)]
-    if len(first) < MIN_COLUMNS and len(lines) > 1:
-        first = _check_width(first, lines, separator, label)
+    records = split_lines(lines, separator)
+    first = [field.strip() for field in records[0]]
+    if len(first) < MIN_COLUMNS:
+        raise _too_narrow(first, lines, separator, label)
     typed = [TYPED_NAME.match(name) for name in first]
     if all(typed):
         names = tuple(match["name"] for match in typed if match)
         return Dialect("inter", separator, blank + 1, True, names, {})
     found = _name_format(format, separator)
-    if _is_header(first, lines, separator, requested):
+    if _is_header(first, records[1:2], requested):
         names = tuple(name or f"column_{i + 1}" for i, name in enumerate(first))
         return Dialect(found, separator, blank + 1, True, names, {})
     names = tuple(f"column_{i + 1}" for i in range(len(first)))
     return Dialect(found, separator, blank, False, names, _guess_roles(first))
 
 
-def split_line(line: str, separator: str) -> list[str]:
-    """Split one line, honouring quotes where the separator is one character.
+def split_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """Split lines into records; where the separator is one character, quotes may join lines.
 
-    >>> split_line('1,"a,b",2', ",")
-    ['1', 'a,b', '2']
+    >>> split_lines(['1,"a,b",2', '1,"a', 'b",2'], ",")
+    [['1', 'a,b', '2'], ['1', 'a\\nb', '2']]
     """
     if len(separator) > 1:
-        return line.split(separator)
+        return [line.split(separator) for line in lines]
     try:
-        return next(csv.reader([line], delimiter=separator), [])
+        return list(csv.reader((f"{line}\n" for line in lines), delimiter=separator))
     except csv.Error:
-        return line.split(separator)
+        return [line.split(separator) for line in lines]
 
 
 def _stated_separator(format: FormatChoice, lines: list[str]) -> str:
@@ -115,7 +116,7 @@ def _guess_separator(lines: list[str], label: str) -> str:
         return "::"
     best, best_share = "", 0.0
     for candidate in SEPARATORS:
-        widths = [len(split_line(line, candidate)) for line in lines]
+        widths = [len(record) for record in split_lines(lines, candidate)]
         if widths[0] < MIN_COLUMNS:
             continue
         usual = max(set(widths), key=widths.count)
@@ -131,14 +132,14 @@ def _guess_separator(lines: list[str], label: str) -> str:
     return best
 
 
-def _check_width(first: list[str], lines: list[str], separator: str, label: str) -> list[str]:
-    """Refuse a stated separator that leaves too few columns, naming one that does better."""
+def _too_narrow(first: list[str], lines: list[str], separator: str, label: str) -> DataError:
+    """Describe a stated separator that leaves too few columns, naming one that does better."""
     try:
         better = _guess_separator(lines, label)
     except DataError:
         better = ""
-    hint = f" {better!r} would give {len(split_line(lines[0], better))}." if better else ""
-    raise DataError(
+    hint = f" {better!r} would give {len(split_lines(lines, better)[0])}." if better else ""
+    return DataError(
         f"{label}: {separator!r} splits the first line {shorten(lines[0])} into {len(first)} "
         f"column(s); at least {MIN_COLUMNS} are needed.{hint} Set data.format (or auto)."
     )
@@ -163,14 +164,14 @@ def _is_value(text: str) -> bool:
 
 
 def _is_header(
-    first: list[str], lines: list[str], separator: str, requested: Mapping[Role, str]
+    first: list[str], following: Sequence[list[str]], requested: Mapping[Role, str]
 ) -> bool:
-    """A header holds a known name, or text where the next line holds numbers or dates."""
+    """A header holds a known name, or text where the next record holds numbers or dates."""
     if any(is_known_name(name, requested) for name in first if not _is_value(name)):
         return True
-    if any(_is_value(name) for name in first) or len(lines) < 2:
+    if any(_is_value(name) for name in first):
         return False
-    return any(_is_value(field.strip()) for field in split_line(lines[1], separator))
+    return any(_is_value(field.strip()) for record in following for field in record)
 
 
 def _guess_roles(first: list[str]) -> dict[Role, str]:

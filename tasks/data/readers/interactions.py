@@ -22,7 +22,7 @@ from tasks.data.readers.report import (
     TimeUnitChoice,
 )
 from tasks.data.readers.text import REPLACEMENT
-from tasks.data.readers.times import MAX_MICROSECONDS, parse_times
+from tasks.data.readers.times import Times, parse_times
 
 MISSING = ("nan", "NaN", "NAN", "null", "NULL", "None", "NA", "N/A", "<NA>", "\\N")
 """Texts that stand for a missing id, besides an empty one."""
@@ -108,7 +108,7 @@ def _finish(
     frame = table.frame
     times = parse_times(_blank_to_null(frame["timestamp"]), time_unit, label)
     decimal_comma = table.separator == ";"
-    reasons = _find_reasons(table, times.micros, decimal_comma)
+    reasons = _find_reasons(table, times, decimal_comma)
     num_rows = len(frame) + len(table.broken)
     columns = [
         _strip("user_id"),
@@ -167,9 +167,9 @@ def _to_rating(dtype: pl.DataType, decimal_comma: bool) -> pl.Expr:
     return rating.cast(pl.Float64, strict=False).alias("rating")
 
 
-def _find_reasons(table: RawTable, micros: pl.Series, decimal_comma: bool) -> pl.Series:
+def _find_reasons(table: RawTable, times: Times, decimal_comma: bool) -> pl.Series:
     """Return why each row can't be used, null for usable rows; the first fault found counts."""
-    frame = table.frame.with_columns(micros=micros)
+    frame = table.frame.with_columns(micros=times.micros)
     names = table.columns
     chain = pl.when(pl.lit(False)).then(pl.lit(""))
     if "is_wide" in frame.columns:
@@ -186,19 +186,15 @@ def _find_reasons(table: RawTable, micros: pl.Series, decimal_comma: bool) -> pl
     chain = chain.when(is_absent).then(pl.lit(f"{names['timestamp']} is missing"))
     chain = chain.when(pl.col("micros").is_null()).then(
         pl.format(
-            "{} '{}' is no time between 1970 and {} in the unit of the others",
+            "{} '{}' is not {}",
             pl.lit(names["timestamp"]),
             value,
-            pl.lit(_year(MAX_MICROSECONDS)),
+            pl.lit(times.expected),
         )
     )
     if "rating" in frame.columns:
         chain = _judge_rating(chain, frame.schema["rating"], names["rating"], decimal_comma)
     return frame.select(reason=chain.otherwise(None))["reason"]
-
-
-def _year(micros: int) -> str:
-    return str(1970 + round(micros / (365.2425 * 86_400_000_000)))
 
 
 def _judge_id(chain: pl.Expr, role: str, name: str, is_lossy: bool) -> pl.Expr:

@@ -59,7 +59,7 @@ def read_quoted(
             f"{label}, line {reader.line_num}: {error}. Mend that line: fields with quotes, "
             "separators or line ends inside must be quoted, with inner quotes doubled."
         ) from error
-    if lines and _is_open(text, lines[-1], reader.line_num):
+    if lines and _is_open(text, lines[-1], dialect.separator):
         raise _unclosed(label, lines[-1], text)
     frame = pl.DataFrame(
         {**columns, "row": rows, "is_wide": wide},
@@ -68,13 +68,11 @@ def read_quoted(
     return frame, _make_locator(rows, lines, text), blank
 
 
-def _is_open(text: str, first_line: int, last_line: int) -> bool:
+def _is_open(text: str, first_line: int, separator: str) -> bool:
     """Tell if the last record ended only because the text did."""
-    if last_line == first_line:
-        return False
     tail = "\n".join(text.split("\n")[first_line - 1 :])
     try:
-        for _ in csv.reader(io.StringIO(tail, newline="\n"), strict=True):
+        for _ in csv.reader(io.StringIO(tail, newline="\n"), delimiter=separator, strict=True):
             pass
     except csv.Error as error:
         return "unexpected end of data" in str(error)

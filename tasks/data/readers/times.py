@@ -9,24 +9,12 @@ import polars as pl
 from tasks.data.readers.errors import DataError, shorten
 from tasks.data.readers.iso import parse_iso
 from tasks.data.readers.report import TimeUnit, TimeUnitChoice
+from tasks.data.readers.units import MAX_ODD_SHARE, detect_scale
 
 MAX_MICROSECONDS = 4_102_444_800_000_000
 """2100-01-01: a later time means a wrong unit or damage."""
 
-UNIT_BOUNDS: tuple[tuple[TimeUnit, float], ...] = (
-    ("s", 1e11),
-    ("ms", 1e14),
-    ("us", 1e17),
-    ("ns", 4.2e18),
-)
-"""Upper bounds of a unit's numbers: 1e11 s is the year 5138 and 1e11 ms is March 1973."""
-
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
-POSITION_BOUND = 100_000_000
-"""Numbers that all lie below this (March 1973 in seconds) are positions rather than times."""
-
-MAX_ODD_SHARE = 0.01
-"""Share of rows in another unit than the rest up to which they are set aside as damaged."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +24,13 @@ class Times:
     Attributes:
         micros: int64 microseconds since the epoch; null where the value can't be used.
         unit: Unit found or stated.
+        expected: What a usable value is, in words.
         warnings: Things to state.
     """
 
     micros: pl.Series
     unit: TimeUnit
+    expected: str = "a time from 1970 to 2100"
     warnings: tuple[str, ...] = ()
 
 
@@ -78,12 +68,15 @@ def parse_times(values: pl.Series, unit: TimeUnitChoice, label: str) -> Times:
         return _finish_iso(values, iso, num_numbers, label, unit)
     if num_numbers == 0:
         _raise_unreadable(values, label)
-    warnings: tuple[str, ...] = ()
-    usable = pl.lit(True)
-    if unit == "auto":
-        unit, usable, warnings = _detect_unit(values, numbers, num_iso, label)
-    micros = _to_micros(integers, floats, unit)
-    return Times(_in_range(_keep(micros, usable, numbers)), unit, warnings)
+    if unit != "auto":
+        micros = _to_micros(integers, floats, unit)
+        return Times(micros, unit, f"a number of {unit} from 1970 to 2100")
+    scale = detect_scale(values, numbers, num_iso, label)
+    micros = _to_micros(integers, floats, scale.unit)
+    if scale.num_outside:
+        inside = (numbers >= scale.low) & (numbers < scale.high)
+        micros = micros.set(~inside.fill_null(False), None)
+    return Times(micros, scale.unit, scale.expected, scale.warnings)
 
 
 def _from_temporal(values: pl.Series, label: str) -> pl.Series:
@@ -132,61 +125,6 @@ def _to_micros(integers: pl.Series | None, floats: pl.Series | None, unit: str) 
     return whole.zip_with(integers.is_not_null(), exact)
 
 
-def _keep(micros: pl.Series, usable: pl.Expr, numbers: pl.Series) -> pl.Series:
-    frame = pl.DataFrame({"micros": micros, "number": numbers})
-    return frame.select(pl.when(usable).then("micros"))["micros"]
-
-
-def _unit_of(number: pl.Expr) -> pl.Expr:
-    """Unit whose range holds a number; null for numbers that tell nothing (0, negative, huge)."""
-    chain = pl.when(number <= 0).then(None)
-    for name, bound in UNIT_BOUNDS:
-        chain = chain.when(number < bound).then(pl.lit(name))
-    return chain.otherwise(None)
-
-
-def _detect_unit(
-    values: pl.Series, numbers: pl.Series, num_iso: int, label: str
-) -> tuple[TimeUnit, pl.Expr, tuple[str, ...]]:
-    """Return the unit, an expression on ``number`` that is true for rows in it, and warnings."""
-    largest = numbers.max()
-    low = numbers.filter(numbers > 0).min()
-    if num_iso == 0 and low is not None and largest < UNIT_BOUNDS[0][1]:
-        return "s", pl.lit(True), _warn_positions(largest, label)
-    number = pl.col("number")
-    units = pl.DataFrame({"number": numbers}).select(unit=_unit_of(number))["unit"]
-    counts = units.drop_nulls().value_counts(sort=True)
-    if counts.is_empty():
-        return "s", pl.lit(True), ()
-    unit, num_main = counts.row(0)
-    num_odd = int(counts["count"].sum()) - num_main + num_iso
-    if num_odd == 0:
-        return unit, pl.lit(True), ()
-    is_odd = (units != unit).fill_null(False) | (numbers.is_null() & values.is_not_null())
-    example = values.filter(is_odd)[0]
-    row = int(is_odd.arg_max())
-    what = f"{num_odd} of {len(values)} values are in another unit than {unit}"
-    if num_odd > MAX_ODD_SHARE * len(values):
-        found = ", ".join(f"{count} in {name}" for name, count in counts.iter_rows())
-        found += f", {num_iso} as ISO 8601" if num_iso else ""
-        raise DataError(
-            f"{label} mixes time units ({found}; data row {row + 1} holds {shorten(example)}). "
-            "Write all times in one unit, or set data.time_unit: values that don't fit are then "
-            "set aside."
-        )
-    warning = f"{label}: {what} (first: {shorten(example)}, data row {row + 1}); set aside."
-    return unit, _unit_of(number).fill_null(pl.lit(unit)) == unit, (warning,)
-
-
-def _warn_positions(largest: float, label: str) -> tuple[str, ...]:
-    if largest >= POSITION_BOUND:
-        return ()
-    return (
-        f"{label}: the largest value is {largest:g}, so these look like positions or counters, "
-        "not times; they are taken as seconds, which keeps their order.",
-    )
-
-
 def _finish_iso(
     values: pl.Series, iso: pl.Series | None, num_numbers: int, label: str, unit: str
 ) -> Times:
@@ -203,7 +141,7 @@ def _finish_iso(
     warnings: tuple[str, ...] = ()
     if 0 < num_zoned < num_read:
         warnings = (f"{label}: {num_read - num_zoned} times without a zone are taken as UTC.",)
-    return Times(_in_range(iso), "iso", warnings)
+    return Times(_in_range(iso), "iso", warnings=warnings)
 
 
 def _raise_unreadable(values: pl.Series, label: str) -> None:
