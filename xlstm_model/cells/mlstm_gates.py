@@ -18,6 +18,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+SMALLEST_EXPONENT = {torch.float32: -64.0, torch.float64: -640.0}
+"""Weights below the exponential of this, beside one of about 1, are taken as 0: products of smaller
+ones would be denormal numbers, which slow matrix products several times over."""
 
 
 class ChunkFactors(NamedTuple):
@@ -89,9 +94,9 @@ def chunk_factors(
         relative=relative,
         peak=peak,
         floor=denominator_floor((total + peak).to(dtype)),
-        read=(before.unsqueeze(-1) - peak).exp().to(dtype),
-        write=(relative + grown.unsqueeze(-1)).exp().to(dtype),
-        keep=(before + grown).exp().to(dtype),
+        read=_weight(before.unsqueeze(-1) - peak, dtype),
+        write=_weight(relative + grown.unsqueeze(-1), dtype),
+        keep=_weight(before + grown, dtype),
         last=border[-1],
     )
 
@@ -112,7 +117,11 @@ def causal_weights(relative: Tensor, peak: Tensor) -> Tensor:
         # What rounding took from `relative`: at gates of ±500 it is more than the tolerance.
         low = torch.where(high == float("-inf"), 0.0, relative - high).to(peak.dtype)
         exponent += low.unsqueeze(-2)
-    return exponent.exp_().tril_()
+    return F.threshold_(exponent, SMALLEST_EXPONENT[peak.dtype], -math.inf).exp_().tril_()
+
+
+def _weight(exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    return F.threshold(exponent, SMALLEST_EXPONENT[dtype], -math.inf).exp().to(dtype)
 
 
 def denominator_floor(m: Tensor) -> Tensor:
