@@ -17,7 +17,7 @@ class GRUCore(nn.Module):
     Args:
         embedding_dim: width D of inputs, outputs and hidden states.
         num_layers: GRU layers.
-        dropout: dropout between layers; has no effect on a single one.
+        dropout: dropout on what each layer gives to the next, or to the head.
 
     >>> core = GRUCore(8)
     >>> outputs, state = core(torch.zeros(2, 5, 8))
@@ -53,9 +53,10 @@ class GRUCore(nn.Module):
         padded = right_padded(x, mask)
         y = padded.x
         after = []
-        for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
-            y, _ = layer(self.dropout(y) if number else y, before[None])
+        for layer, before in zip(self.layers, state, strict=True):
+            y, _ = layer(y, before[None])
             after.append(padded.last(y, before))
+            y = self.dropout(y)
         return padded.restore(y), tuple(after)
 
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -27,7 +27,7 @@ class LSTMCore(nn.Module):
     Args:
         embedding_dim: width D of inputs, outputs and hidden states.
         num_layers: LSTM layers.
-        dropout: dropout between layers; has no effect on a single one.
+        dropout: dropout on what each layer gives to the next, or to the head.
 
     >>> core = LSTMCore(8, num_layers=2)
     >>> outputs, state = core(torch.zeros(2, 5, 8))
@@ -68,12 +68,13 @@ class LSTMCore(nn.Module):
         padded = right_padded(x, mask)
         y = padded.x
         after = []
-        for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
-            inputs = self.dropout(y) if number else y
+        for layer, before in zip(self.layers, state, strict=True):
+            inputs = y
             y, (_, c) = layer(inputs, (before.h[None], before.c[None]))
             if padded.mask is not None:
                 c = _cells_after(layer, inputs, y, before, c[0], padded)[None]
             after.append(LSTMState(padded.last(y, before.h), c[0]))
+            y = self.dropout(y)
         return padded.restore(y), tuple(after)
 
     def step(self, x: Tensor, state: tuple[LSTMState, ...]) -> tuple[Tensor, tuple[LSTMState, ...]]:

@@ -103,7 +103,7 @@ def train(
             step = progress.step + 1
             watching = [observer for observer in observers if observer.wants_step(step)]
             for observer in watching:
-                observer.on_step_start(model, step)
+                observer.on_step_start(model, batch, step)
             result = parts.step(
                 model,
                 parts.objective,

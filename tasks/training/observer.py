@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tasks.training.batches import Batch
+
 
 @dataclass(frozen=True)
 class RunStart:
@@ -90,7 +92,7 @@ class Observer:
         """Whether the three methods below are to be called for step number ``step``."""
         return False
 
-    def on_step_start(self, model: nn.Module, step: int) -> None:
+    def on_step_start(self, model: nn.Module, batch: Batch, step: int) -> None:
         """The forward pass is about to begin."""
 
     def on_gradients(self, model: nn.Module, step: int) -> None:

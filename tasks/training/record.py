@@ -9,44 +9,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tasks.training.batches import Batch
 from tasks.training.observer import EpochReport, Observer, RunStart, StepReport
+from tasks.training.parameter_names import parameter_group
 
 EPOCHS_FILE = "epochs.jsonl"
 STEPS_FILE = "steps.jsonl"
 
-
-class GateProbe(Protocol):
-    """Measures how open the gates of a model are, such as `xlstm_model.Recorder` does."""
-
-    def start(self, model: nn.Module) -> None:
-        """Begins to listen to the model's forward passes."""
-        ...
-
-    def stop(self) -> dict[str, float]:
-        """Ends listening; mean openness by ``<block>/<gate>``, 0 closed to 1 open."""
-        ...
-
-
-def parameter_group(name: str) -> str:
-    """The part of a recommender a parameter belongs to.
-
-    >>> [parameter_group(n) for n in ("item_embedding.weight", "sequence_model.blocks.2.up.bias")]
-    ['embedding', 'block_2']
-    >>> parameter_group("sequence_model.layers.0.weight_ih_l0"), parameter_group("output_weight")
-    ('block_0', 'head')
-    """
-    if (block := re.search(r"\b(?:blocks|layers)\.(\d+)\.", name)) is not None:
-        return f"block_{block[1]}"
-    is_embedding = "embedding" in name or "positions" in name or "time_gaps" in name
-    return "embedding" if is_embedding else "head"
+MeasureGates = Callable[[nn.Module, Batch], dict[str, float]]
+"""(model, batch) -> openness by ``<block>/<gate>``; see `tasks.training.gates.gate_openness`."""
 
 
 def grouped_norms(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -73,21 +51,24 @@ class Recorder(Observer):
     A step's line holds ``step``, ``epoch``, ``train/loss``, ``learning_rate``, ``grad/norm``
     (global, before clipping), ``grad/clipped``, ``grad/<group>`` (norms before clipping),
     ``update/<group>`` (norm of the step's change over the norm of the weights, of matrices: vectors
-    such as scales around 0 have no size to compare with) and, with a gate probe,
-    ``gate/<block>/<gate>``.
+    such as scales around 0 have no size to compare with) and, with ``measure_gates``,
+    ``gate/<block>/<gate>``, 0 closed to 1 open.
 
     Args:
         folder: made where missing; has to survive a kill, as the checkpoints have.
         every_steps: steps between two recorded ones; the first step is recorded too.
-        gates: measures gate openness in the forward pass of recorded steps.
+        measure_gates: called before recorded steps; changes nothing either.
     """
 
-    def __init__(self, folder: Path, every_steps: int = 20, gates: GateProbe | None = None) -> None:
+    def __init__(
+        self, folder: Path, every_steps: int = 20, measure_gates: MeasureGates | None = None
+    ) -> None:
         if every_steps < 1:
             raise ValueError(f"every_steps is {every_steps}; expected at least 1.")
         self.folder = folder
         self.every_steps = every_steps
-        self._gates = gates
+        self._measure_gates = measure_gates
+        self._gates: dict[str, float] = {}
         self._gradients: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] = {}
         self._model: nn.Module | None = None
@@ -112,10 +93,10 @@ class Recorder(Observer):
         """True for steps 1, N, 2N, ..."""
         return step == 1 or step % self.every_steps == 0
 
-    def on_step_start(self, model: nn.Module, step: int) -> None:
-        """Begins to listen to the gates."""
-        if self._gates is not None:
-            self._gates.start(model)
+    def on_step_start(self, model: nn.Module, batch: Batch, step: int) -> None:
+        """Measures the gates."""
+        if self._measure_gates is not None:
+            self._gates = self._measure_gates(model, batch)
 
     def on_gradients(self, model: nn.Module, step: int) -> None:
         """Measures gradients and keeps the weights from before the update."""
@@ -151,8 +132,7 @@ class Recorder(Observer):
         row = {"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate}
         row |= dict(zip(scalars, values, strict=True))
         row["grad/clipped"] = row["grad/norm"] > report.max_grad_norm
-        if self._gates is not None:
-            row |= {f"gate/{name}": value for name, value in self._gates.stop().items()}
+        row |= {f"gate/{name}": value for name, value in self._gates.items()}
         self._write(STEPS_FILE, row)
         self._rows.append(row)
         self._gradients, self._before = {}, {}

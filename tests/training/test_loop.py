@@ -34,7 +34,7 @@ class Log(Observer):
     def wants_step(self, step):
         return step % self.every == 0
 
-    def on_step_start(self, model, step):
+    def on_step_start(self, model, batch, step):
         self.calls.append(("before", step))
 
     def on_gradients(self, model, step):

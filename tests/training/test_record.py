@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tasks.training.gates import gate_openness, has_gates
 from tasks.training.loop import train
 from tasks.training.observer import Observer
+from tasks.training.parameter_names import parameter_group
 from tasks.training.record import (
     EPOCHS_FILE,
     STEPS_FILE,
     Recorder,
     grouped_norms,
-    parameter_group,
 )
 from tasks.training.snapshot import copy_weights
 
@@ -97,7 +98,8 @@ def test_update_ratio_by_hand(make_parts, plan, tmp_path):
 @pytest.mark.parametrize("name", ["gru", "xlstm"])
 def test_results_are_the_same_with_and_without(train_toy, tmp_path, name):
     outcomes = []
-    for observers in ([], [Recorder(tmp_path, every_steps=1)]):
+    gates = gate_openness if name == "xlstm" else None
+    for observers in ([], [Recorder(tmp_path, every_steps=1, measure_gates=gates)]):
         parts, record = train_toy(name, observers=observers, dropout=0.3)
         losses = [row["train/loss"] for row in record.history]
         outcomes.append((losses, copy_weights(parts.model)))
@@ -106,32 +108,37 @@ def test_results_are_the_same_with_and_without(train_toy, tmp_path, name):
         assert torch.equal(tensor, outcomes[1][1][name])
 
 
-class CountingGates:
-    """A gate probe that tells how often it was asked."""
-
-    def __init__(self):
-        self.is_on = False
-        self.forward_passes = 0
-
-    def start(self, model):
-        self.is_on = True
-        self.handle = model.register_forward_pre_hook(lambda *_: None)
-
-    def stop(self):
-        assert self.is_on
-        self.is_on = False
-        self.handle.remove()
-        self.forward_passes += 1
-        return {"block_0/forget": 0.25 * self.forward_passes}
-
-
 def test_gates_are_measured_at_recorded_steps(train_toy, tmp_path):
-    gates = CountingGates()
-    train_toy(observers=[Recorder(tmp_path, every_steps=7, gates=gates)])
+    def measure(model, batch):
+        return {"block_0/f": model.training + 0.001 * len(batch.users)}
+
+    train_toy(observers=[Recorder(tmp_path, every_steps=7, measure_gates=measure)])
     steps = rows(tmp_path, STEPS_FILE)
-    expected = [0.25 * (number + 1) for number in range(len(steps))]
-    assert [row["gate/block_0/forget"] for row in steps] == expected
-    assert not gates.is_on
+    assert len(steps) > 2
+    assert all(0 < row["gate/block_0/f"] <= 1.008 for row in steps)
+
+
+def test_gates_of_an_xlstm(train_toy, make_parts, tmp_path):
+    train_toy("xlstm", observers=[Recorder(tmp_path, 5, measure_gates=gate_openness)])
+    gates = {"gate/block_0/i", "gate/block_0/f", "gate/block_1/i", "gate/block_1/f"}
+    for row in rows(tmp_path, STEPS_FILE):
+        found = {key: value for key, value in row.items() if key.startswith("gate/")}
+        assert set(found) == gates | {"gate/block_1/o"}
+        assert all(0 < value <= 1 for value in found.values())
+    assert [has_gates(make_parts(name).model) for name in ("xlstm", "gru")] == [True, False]
+
+
+def test_looking_at_gates_leaves_the_model_alone(make_parts):
+    parts = make_parts("xlstm", dropout=0.5)
+    batch = next(parts.batches.epoch(0))
+    model = parts.model.train()
+    before, random_state = copy_weights(model), torch.get_rng_state()
+    first = gate_openness(model, batch)
+    assert first == gate_openness(model, batch)
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
+    assert not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]
 
 
 def test_rows_can_be_taken_once(train_toy, tmp_path):
