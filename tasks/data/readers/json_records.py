@@ -153,7 +153,12 @@ def _parse(line: bytes) -> tuple[dict | None, str]:
 
 
 def _merge(shape: object, value: object) -> object:
-    """Add a value to what is known of a field: a dict of fields, a list of one shape, or None."""
+    """Add a value to what is known of a field: a dict of fields, a list of one shape, or None.
+
+    Where lines disagree, the first one that is no scalar counts.
+    """
+    if isinstance(shape, dict | list) and not isinstance(value, type(shape)):
+        return shape
     if isinstance(value, dict):
         known = shape if isinstance(shape, dict) else {}
         return known | {name: _merge(known.get(name), inner) for name, inner in value.items()}
