@@ -86,24 +86,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros_like(offset) if ctx.needs_input_grad[2] else None
         loss = offset.new_zeros(())
         for start in range(0, hidden.shape[0], rows):
-            chosen = slice(start, start + rows)
-            states = hidden[chosen].to(compute)
-            wanted = targets[chosen, None]
-            logits = _logits(states, head, offset)
-            score = logits.gather(1, wanted)
+            states, wanted = hidden[start : start + rows], targets[start : start + rows]
+            logits = _logits(states.to(compute), head, offset)
+            score = logits.gather(1, wanted[:, None])
             highest = logits.amax(dim=1, keepdim=True)
-            probabilities = torch.softmax(logits, dim=1, out=logits)
-            # ln of the normaliser from the largest probability, which cannot underflow.
-            log_normaliser = highest - probabilities.amax(dim=1, keepdim=True).log()
-            loss += (log_normaliser - score).sum()
-            probabilities.scatter_add_(1, wanted, torch.full_like(score, -1.0))
-            gradient = probabilities.to(compute)
+            exponentials = logits.sub_(highest).exp_()
+            total = exponentials.sum(dim=1, keepdim=True)
+            loss += (total.log() + highest - score).sum()
+            # The probabilities are exponentials / total; dividing the thin factors by the total
+            # instead, and taking the targets off there, saves two passes over (T, V).
+            wide = exponentials.to(compute)
+            share = 1.0 / total
             if grad_hidden is not None:
-                grad_hidden[chosen] = gradient @ head
+                grad_hidden[start : start + rows] = (wide @ head) * share - weight[wanted]
             if grad_weight is not None:
-                grad_weight.addmm_(gradient.T.to(weight.dtype), states.to(weight.dtype))
+                _add_product(grad_weight, wide.T, (states * share).to(compute))
             if grad_bias is not None:
-                grad_bias += probabilities.sum(dim=0)
+                grad_bias += exponentials.T @ share[:, 0]
+        if grad_weight is not None:
+            grad_weight.index_add_(0, targets, hidden.to(weight.dtype), alpha=-1)
+        if grad_bias is not None:
+            grad_bias.index_add_(0, targets, torch.ones_like(targets, dtype=accumulate), alpha=-1)
         scale = 1.0 / hidden.shape[0]
         gradients = (grad_hidden, grad_weight, grad_bias)
         ctx.save_for_backward(*(None if g is None else g.mul_(scale) for g in gradients))
@@ -128,3 +131,11 @@ def _logits(states: Tensor, head: Tensor, offset: Tensor) -> Tensor:
     if states.dtype == offset.dtype:
         return torch.addmm(offset, states, head.T)
     return (states @ head.T).to(offset.dtype).add_(offset)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Adds ``left @ right`` to a total of the same or a wider dtype."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
