@@ -1,39 +1,14 @@
-"""The sLSTM cell: sequence and step form of one recurrence."""
+"""The sLSTM cell over a sequence; see ``slstm_step`` for the equations."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from xlstm_model.cells.checks import check_mask, is_traced
+from xlstm_model.cells.reference import slstm_reference
+from xlstm_model.cells.slstm_autograd import SequenceSLSTM
+from xlstm_model.cells.slstm_step import GateKind, check_slstm
 from xlstm_model.cells.states import SLSTMState, compute_dtype, empty_slstm_state
-
-GateKind = Literal["exp", "sigmoid"]
-
-
-def slstm_step(
-    gates_preact: Tensor,
-    recurrent_weight: Tensor,
-    bias: Tensor,
-    state: SLSTMState,
-    *,
-    gate: GateKind = "exp",
-) -> tuple[Tensor, SLSTMState]:
-    """One position."""
-    dtype = compute_dtype(gates_preact.dtype)
-    recurrent = torch.einsum("bhp,hpgo->bgho", state.h, recurrent_weight.to(dtype))
-    raw = gates_preact.to(dtype) + recurrent + bias.to(dtype).transpose(0, 1)
-    igate, fgate, zgate, ogate = raw.unbind(1)
-    log_i = igate if gate == "exp" else F.logsigmoid(igate)
-    carried = state.m + F.logsigmoid(fgate)
-    m = torch.maximum(carried, log_i)
-    keep, write = (carried - m).exp(), (log_i - m).exp()
-    c = keep * state.c + write * torch.tanh(zgate)
-    n = keep * state.n + write
-    h = torch.sigmoid(ogate) * c / n
-    return h.to(gates_preact.dtype), SLSTMState(h, c, n, m)
 
 
 def slstm_sequence(
@@ -45,19 +20,44 @@ def slstm_sequence(
     mask: Tensor | None = None,
     gate: GateKind = "exp",
 ) -> tuple[Tensor, SLSTMState]:
-    """Whole sequence."""
+    """Whole sequence, forward and backward linear in its length.
+
+    Args:
+        gates_preact: Input's share of the gates (B, S, 4, NH, DH), order i, f, z, o, any strides,
+            any finite numbers, S ≥ 1.
+        recurrent_weight: (NH, DH of the previous output, 4, DH), heads do not mix.
+        bias: (NH, 4, DH).
+        state: What an earlier call returned; empty when absent.
+        mask: Bool (B, S), True = real; all real when absent. A padded position, wherever it stands
+            and whatever it holds, leaves the state as it was, and its output is 0.
+        gate: Input gate, ``"exp"`` as published or ``"sigmoid"``.
+
+    Returns:
+        h (B, S, NH, DH) in the dtype of the gates, and the state after the last real position of
+        each sample. Half precisions are calculated, and the state kept, in float32.
+
+    Raises:
+        ValueError: If a shape does not fit or the gate is unknown.
+        TypeError: If the mask is not bool.
+
+    >>> import torch
+    >>> h, state = slstm_sequence(
+    ...     torch.zeros(2, 5, 4, 3, 8), torch.zeros(3, 8, 4, 8), torch.zeros(3, 4, 8)
+    ... )
+    >>> h.shape, state.c.shape
+    (torch.Size([2, 5, 3, 8]), torch.Size([2, 3, 8]))
+    """
+    check_slstm(gates_preact, recurrent_weight, bias, state, gate, ("B", "S", "4", "NH", "DH"))
     B, S, _, NH, DH = gates_preact.shape
+    check_mask(mask, B, S)
+    if is_traced():
+        return slstm_reference(
+            gates_preact, recurrent_weight, bias, state=state, mask=mask, gate=gate
+        )
     if state is None:
-        state = empty_slstm_state(B, NH, DH, device=gates_preact.device, dtype=gates_preact.dtype)
-    if mask is not None:
-        gates_preact = torch.where(mask[:, :, None, None, None], gates_preact, 0.0)
-    outputs = []
-    for t in range(S):
-        h, new = slstm_step(gates_preact[:, t], recurrent_weight, bias, state, gate=gate)
-        if mask is not None:
-            real = mask[:, t, None, None]
-            h = torch.where(real, h, 0.0)
-            new = SLSTMState(*(torch.where(real, a, b) for a, b in zip(new, state, strict=True)))
-        state = new
-        outputs.append(h)
-    return torch.stack(outputs, dim=1), state
+        dtype = compute_dtype(gates_preact.dtype)
+        state = empty_slstm_state(B, NH, DH, device=gates_preact.device, dtype=dtype)
+    h, *end = SequenceSLSTM.apply(
+        gates_preact, recurrent_weight, bias, *state, mask, gate == "sigmoid"
+    )
+    return h, SLSTMState(*end)
