@@ -13,6 +13,7 @@ once per user and never shown.
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -216,11 +217,14 @@ def load_generator(folder: Path) -> Generator:
                 f"{folder / 'generator.json'} has format_version {content.get('format_version')!r};"
                 f" this program reads {FORMAT_VERSION}. Run the fetch stage again."
             )
-        with np.load(folder / "generator.npz", allow_pickle=False) as stored:
+        with (
+            (folder / "generator.npz").open("rb") as file,
+            np.load(file, allow_pickle=False) as stored,
+        ):
             return Generator.from_arrays(dict(stored), int(content["lag"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(
             f"the generator in {folder} can't be read ({error}). Run the fetch stage again."
         ) from error
