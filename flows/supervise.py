@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 GRACE_SECONDS = 30.0
 """Time a stage has to write its checkpoint after SIGTERM."""
@@ -24,40 +25,43 @@ def main(command: list[str]) -> int:
     child = subprocess.Popen(  # noqa: S603 - the caller's command, no shell
         command, stdin=subprocess.DEVNULL, start_new_session=True
     )
-    stopping = threading.Event()
-    stopped = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(child.pid, stopping, stopped), daemon=True)
-    watcher.start()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set() or os.close(sys.stdin.fileno()))
+    ending: list[threading.Thread] = []
+
+    def end(*_: object) -> None:
+        if not ending:
+            ending.append(threading.Thread(target=end_group, args=(child.pid, GRACE_SECONDS)))
+            ending[0].start()
+
+    signal.signal(signal.SIGTERM, end)
+    threading.Thread(target=_await_end_of_input, args=(end,), daemon=True).start()
     code = child.wait()
-    if stopping.is_set():
+    for thread in ending:
         # The command's own children may still be writing their checkpoints.
-        stopped.wait()
+        thread.join()
     return code if code >= 0 else 128 - code
 
 
-def _watch(group: int, stopping: threading.Event, stopped: threading.Event) -> None:
-    try:
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-    except OSError:
+def _await_end_of_input(end: Callable[[], None]) -> None:
+    while os.read(sys.stdin.fileno(), 1):
         pass
-    stopping.set()
-    end_group(group, GRACE_SECONDS)
-    stopped.set()
+    end()
 
 
 def end_group(group: int, grace_seconds: float) -> None:
-    """Ask a process group to end, wait, and kill what is left of it."""
+    """Ask a process group to end, wait, and kill what is left of it.
+
+    Args:
+        group: Its id.
+        grace_seconds: How long its processes have to end by themselves.
+    """
     deadline = time.monotonic() + grace_seconds
-    kind = signal.SIGTERM
     try:
-        os.killpg(group, kind)
+        os.killpg(group, signal.SIGTERM)
         while time.monotonic() < deadline:
             time.sleep(0.05)
             os.killpg(group, 0)
         os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         return
 
 

@@ -1,0 +1,77 @@
+"""The DAG as DVC reads it from ``dvc.yaml``, and which of its stages have something to do."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DagError(ValueError):
+    """DVC can't read the DAG of a workspace."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of ``dvc.yaml``; of a matrix, one of its combinations."""
+
+    name: str
+    """As DVC calls it, for example ``train@gru-0``."""
+    command: tuple[str, ...]
+    """What it runs, with the interpreter of this process."""
+    upstream: tuple[str, ...]
+    """Stages whose outputs it reads."""
+    changed: bool
+    """Whether DVC would run it or fetch its outputs now; stages behind a changed one may follow."""
+
+
+def read_dag(workspace: Path) -> list[Stage]:
+    """Read the stages of a workspace, each after those it depends on.
+
+    Args:
+        workspace: Folder with ``dvc.yaml``, the root of a DVC repository.
+
+    Raises:
+        DagError: DVC can't read it.
+    """
+    import networkx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(workspace)) as repo:
+            graph = repo.index.graph
+            changed = set(repo.status())
+            return [
+                Stage(
+                    name=stage.addressing,
+                    command=_command(stage.cmd),
+                    upstream=tuple(sorted(other.addressing for other in graph.successors(stage))),
+                    changed=stage.addressing in changed,
+                )
+                for stage in reversed(list(networkx.topological_sort(graph)))
+            ]
+    except DvcException as error:
+        reason = " ".join(f"{error}: {error.__cause__ or ''}".split()).rstrip(": ")
+        raise DagError(f"{workspace / 'dvc.yaml'} can't be used: {reason}.") from error
+
+
+def _command(text: str) -> tuple[str, ...]:
+    words = shlex.split(text)
+    return (sys.executable, *words[1:]) if words[0] == "python" else tuple(words)
+
+
+def unchanged_stages(dag: list[Stage]) -> set[str]:
+    """Stages that have nothing to do and depend on none that has.
+
+    >>> dag = [Stage("a", (), (), False), Stage("b", (), ("a",), True),
+    ...        Stage("c", (), ("b",), False), Stage("d", (), ("a",), False)]
+    >>> sorted(unchanged_stages(dag))
+    ['a', 'd']
+    """
+    unchanged: set[str] = set()
+    for stage in dag:
+        if not stage.changed and unchanged.issuperset(stage.upstream):
+            unchanged.add(stage.name)
+    return unchanged

@@ -1,0 +1,132 @@
+"""One stage of ``dvc.yaml``, run in a process of its own through DVC or directly."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flows.dag import Stage
+from flows.process import Commands, Completed
+
+Outcome = Literal["ran", "unchanged", "from cache"]
+BUSY_TRIES = 60
+BUSY_SECONDS = 1.0
+SHOWN_LINES = 15
+CHATTER = (
+    "To track the changes",
+    "git add",
+    "To enable auto staging",
+    "dvc config",
+    "Use `dvc push`",
+)
+"""What DVC says after every stage and nobody needs to read in a log."""
+USER_ERROR = 2
+"""Exit code of a stage whose data or settings can't be used."""
+
+
+class StageFailedError(RuntimeError):
+    """A stage ended without success; another try may help."""
+
+
+class StageRefusedError(StageFailedError):
+    """A stage says that its data or settings can't be used; another try can't help."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What running a stage did."""
+
+    name: str
+    outcome: Outcome
+    seconds: float
+
+
+def run_stage(
+    stage: Stage,
+    workspace: Path,
+    commands: Commands,
+    *,
+    use_dvc: bool,
+    timeout_seconds: float,
+    log: Callable[[str], None],
+    environment: Mapping[str, str],
+) -> StageResult:
+    """Run one stage to its end.
+
+    Args:
+        stage: The stage; stages it depends on are up to date.
+        workspace: Folder of the experiment.
+        commands: What runs it, and can end it.
+        use_dvc: Through ``dvc repro --single-item``, or its command directly.
+        timeout_seconds: After this the stage is ended.
+        log: Called with every line of output.
+        environment: Variables the stage gets besides ours.
+
+    Raises:
+        StageRefusedError: its data or settings can't be used.
+        StageFailedError: it failed, or took too long.
+    """
+    command = list(stage.command)
+    if use_dvc:
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage.name]
+    for _ in range(BUSY_TRIES):
+        done = commands.run(
+            command,
+            workspace,
+            on_line=lambda line: is_worth_logging(line) and log(line),
+            timeout_seconds=timeout_seconds,
+            environment=environment,
+        )
+        if done.code == 0:
+            return StageResult(stage.name, _outcome(done.lines, use_dvc), done.seconds)
+        if not (use_dvc and _is_dvc_busy(done.lines)):
+            break
+        # Stages side by side take turns in writing `dvc.lock`.
+        time.sleep(BUSY_SECONDS)
+    raise _failure(stage, done, timeout_seconds)
+
+
+def is_worth_logging(line: str) -> bool:
+    """Whether a line of output says anything.
+
+    >>> is_worth_logging("    git add dvc.lock"), is_worth_logging("epoch 3")
+    (False, True)
+    """
+    return bool(line.strip()) and not line.strip().startswith(CHATTER)
+
+
+def _outcome(lines: tuple[str, ...], use_dvc: bool) -> Outcome:
+    text = "\n".join(lines)
+    if use_dvc and "didn't change, skipping" in text:
+        return "unchanged"
+    if use_dvc and "is cached - skipping run" in text:
+        return "from cache"
+    return "ran"
+
+
+def _is_dvc_busy(lines: tuple[str, ...]) -> bool:
+    text = "\n".join(lines)
+    return "Unable to acquire lock" in text or "is busy, it is being blocked by" in text
+
+
+def _failure(stage: Stage, done: Completed, timeout_seconds: float) -> StageFailedError:
+    if done.timed_out:
+        return StageFailedError(
+            f"{stage.name} was ended after {timeout_seconds:.0f} s. A training continues from its "
+            "last checkpoint when started again; give it more time with stage_timeout_minutes."
+        )
+    code = _stage_code(done)
+    shown = "\n".join(line for line in done.lines[-SHOWN_LINES:] if line.strip())
+    kind = StageRefusedError if code == USER_ERROR else StageFailedError
+    return kind(f"{stage.name} ended with exit code {code}. Its last lines:\n{shown}")
+
+
+def _stage_code(done: Completed) -> int:
+    """Exit code of the stage itself, which DVC reports in words."""
+    found = re.findall(r"exited with (-?\d+)", "\n".join(done.lines))
+    return int(found[-1]) if found else done.code

@@ -1,0 +1,36 @@
+"""Expected failures in Prefect's logs: one clear message, no traceback."""
+
+from __future__ import annotations
+
+import logging
+
+from flows.dag import DagError
+from flows.reproduce import StageFailedError
+from tasks.lock import WorkspaceBusyError
+from tasks.settings import SettingsError
+
+
+class ExperimentFailedError(RuntimeError):
+    """Stages of an experiment failed; the message names them and says what to do."""
+
+
+EXPECTED = (DagError, ExperimentFailedError, StageFailedError, WorkspaceBusyError, SettingsError)
+
+
+class WithoutTraceback(logging.Filter):
+    """Turns the log record of an expected error into its message."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record, never drop it."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, EXPECTED):
+            record.msg, record.args, record.exc_info = str(error), (), None
+        return True
+
+
+def shorten_expected_errors() -> None:
+    """Install the filter where Prefect logs what ends flows and tasks."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, WithoutTraceback) for each in logger.filters):
+            logger.addFilter(WithoutTraceback())
