@@ -113,12 +113,12 @@ def compare(
 @app.command()
 def ui(
     tool: Annotated[str, typer.Argument(help="mlflow or prefect")] = "mlflow",
-    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1.")] = 0,
 ) -> None:
     """Start the MLflow or Prefect user interface on this machine only."""
     from flows import launch
 
-    launch.serve_ui(Path.cwd(), tool, port)
+    launch.serve_ui(Path.cwd(), tool, port or {"mlflow": 5000}.get(tool, 4200))
 
 
 @data_app.command("list")

@@ -65,13 +65,13 @@ def read_records(workspace: Path, models: tuple[str, ...], seeds: tuple[int, ...
         )
     folder = workspace / "artifacts" / "models"
     return Records(
-        comparison=_json(evaluation / "comparison.json"),
+        comparison=read_json(evaluation / "comparison.json"),
         by_history_length=_csv(evaluation / "by_history_length.csv"),
         by_item_popularity=_csv(evaluation / "by_item_popularity.csv"),
-        best_possible=_json(evaluation / "bayes.json"),
-        findings=_json(workspace / "artifacts" / "diagnosis" / "findings.json"),
-        manifest=_json(workspace / "data" / "prepared" / "manifest.json"),
-        source=_json(workspace / "data" / "raw" / "source.json"),
+        best_possible=read_json(evaluation / "bayes.json"),
+        findings=read_json(workspace / "artifacts" / "diagnosis" / "findings.json"),
+        manifest=read_json(workspace / "data" / "prepared" / "manifest.json"),
+        source=read_json(workspace / "data" / "raw" / "source.json"),
         trainings=[
             _training(folder / model / f"seed_{seed}", model, seed)
             for model in models
@@ -85,13 +85,18 @@ def _training(folder: Path, model: str, seed: int) -> Training:
     return Training(
         model=model,
         seed=seed,
-        record=_json(folder / "record.json"),
+        record=read_json(folder / "record.json"),
         epochs=_json_lines(folder / "epochs.jsonl"),
         steps=_json_lines(folder / "steps.jsonl"),
     )
 
 
-def _json(path: Path) -> Row:
+def read_json(path: Path) -> Row:
+    """Return the object in a JSON file, empty where there is no file.
+
+    Raises:
+        MissingRecordError: the file holds something else.
+    """
     if not path.is_file():
         return {}
     try:

@@ -1,0 +1,103 @@
+"""Shows a running experiment in the terminal: a bar per training, a line per stage.
+
+Prefect's own console lines are replaced; its logs still reach the Prefect UI in full.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+EPOCH = re.compile(r"^(\S+) seed (\d+): epoch (\d+)/(\d+): (.*)$")
+KEPT = re.compile(r"^(\S+) seed (\d+): kept epoch (.*)$")
+NOISE = re.compile(
+    r"^(Updating lock file|Generating lock file|Use `dvc push`|> |$|To (track|enable)|\s+(git|dvc) "
+    r"|Running stage|Stage '.*' didn't change|Finished in state|Created (task|flow) run"
+    r"|\S+: (folder|file|licence|sha256|size) = )"
+)
+
+
+class TerminalHandler(logging.Handler):
+    """Turns the log lines of the stages into bars and a few lines of text.
+
+    Args:
+        console: Where to print.
+        is_live: Draw bars; otherwise only stages' first and last words are printed.
+    """
+
+    def __init__(self, console: Console, is_live: bool) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+        self._is_live = is_live
+        self._tasks: dict[str, TaskID] = {}
+        self.bars = Progress(
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=24),
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not is_live,
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one line of a stage."""
+        message = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            self._print(message, "yellow" if record.levelno < logging.ERROR else "red")
+        elif found := EPOCH.match(message):
+            self._update(*found.groups())
+        elif found := KEPT.match(message):
+            self._finish(*found.groups())
+        elif not NOISE.match(message):
+            self._print(message, "dim")
+
+    def _print(self, text: str, style: str) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def _update(self, model: str, seed: str, epoch: str, total: str, rest: str) -> None:
+        if not self._is_live:
+            return
+        key = f"{model} seed {seed}"
+        if key not in self._tasks:
+            self._tasks[key] = self.bars.add_task(key, total=int(total), note="")
+        metric = re.search(r"val/ndcg_at_10 [\d.]+", rest)
+        note = metric.group().replace("val/ndcg_at_10", "val NDCG@10") if metric else ""
+        self.bars.update(self._tasks[key], completed=int(epoch), note=note)
+
+    def _finish(self, model: str, seed: str, rest: str) -> None:
+        key = f"{model} seed {seed}"
+        if key in self._tasks:
+            self.bars.remove_task(self._tasks.pop(key))
+        self._print(f"{key}: kept epoch {rest}", "")
+
+
+@contextmanager
+def shown_in_terminal(quiet: bool) -> Iterator[None]:
+    """Show the stages of flows that run inside this context.
+
+    Args:
+        quiet: Show problems only (for ``--json``); they go to standard error.
+    """
+    console = Console(stderr=quiet, highlight=False)
+    handler = TerminalHandler(console, is_live=not quiet and sys.stdout.isatty())
+    if quiet:
+        handler.setLevel(logging.WARNING)
+    root = logging.getLogger("prefect")
+    replaced = [each for each in root.handlers if isinstance(each, logging.StreamHandler)]
+    for each in replaced:
+        root.removeHandler(each)
+    root.addHandler(handler)
+    try:
+        with handler.bars:
+            yield
+    finally:
+        root.removeHandler(handler)
+        for each in replaced:
+            root.addHandler(each)
