@@ -116,7 +116,7 @@ class Probe:
     @cached_property
     def all_batches(self) -> tuple[Batch, ...]:
         """The batches of one epoch, `MAX_BATCHES` of them at most."""
-        batches = self.ask("make_batches", self.prepared, self.seed)
+        batches = self.ask("make_batches", self.prepared, self.seed, 0)
         try:
             found = tuple(islice(batches, MAX_BATCHES))
         except Exception as error:

@@ -166,7 +166,7 @@ class Trained:
 
 
 Prepare = Callable[[RawLog], PreparedLog]
-MakeBatches = Callable[[PreparedLog, int], Iterable[Batch]]
+MakeBatches = Callable[[PreparedLog, int, int], Iterable[Batch]]
 BuildModel = Callable[..., nn.Module]
 ModelOnBatch = Callable[[nn.Module, Batch], Tensor]
 TrainStep = Callable[[ModelOnBatch, nn.Module, torch.optim.Optimizer, Batch], Tensor]
@@ -186,7 +186,7 @@ class Subject:
         log: The raw log.
         prepare: Log -> prepared log.
         ready: Prepared log where it exists already; otherwise `prepare(log)` is run once.
-        make_batches: (prepared, seed) -> the batches of one epoch.
+        make_batches: (prepared, seed, epoch) -> the batches of that epoch, counted from 0.
         build_model: (num_items, seed, **overrides) -> new module.
         variants: Overrides of `build_model` that have to build and run too, such as
             `{"embedding_dim": 7, "num_heads": 1}`.

@@ -88,10 +88,10 @@ def toy_prepare(log: RawLog) -> PreparedLog:
     return PreparedLog(data, np.concatenate([["<padding>"], labels]), user_labels)
 
 
-def toy_batches(prepared: PreparedLog, seed: int) -> Iterator[Batch]:
+def toy_batches(prepared: PreparedLog, seed: int, epoch: int = 0) -> Iterator[Batch]:
     """Yield windows of at most MAX_SEQ_LEN pairs, right-padded, 16 rows a batch."""
     train = prepared.data.train
-    order = np.random.default_rng(seed).permutation(len(train))
+    order = np.random.default_rng([seed, epoch]).permutation(len(train))
     order = [u for u in order if train.lengths[u] >= 2]
     for start in range(0, len(order), 16):
         users = order[start : start + 16]

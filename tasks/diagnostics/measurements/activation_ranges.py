@@ -41,7 +41,8 @@ def measure(probe: Probe) -> ActivationRanges:
         spread = values.std(dim=0, correction=0)
         scale = float(values.abs().mean())
         constant[name] = float((spread <= 1e-6 * scale).double().mean())
-        bounded = float(values.abs().max()) <= 1.0 + 1e-6
+        # A norm over two features leaves only their order, as +-1.
+        bounded = float(values.abs().max()) <= 1.0 + 1e-6 and values.shape[1] > 2
         saturated[name] = float((values.abs() > FULL).double().mean()) if bounded else 0.0
     dead = max(constant, key=constant.get)
     full = max(saturated, key=saturated.get)

@@ -38,8 +38,9 @@ class Flow:
 def find_stack(probe: Probe, batch: Batch) -> tuple[str, list[str]]:
     """Return the name of the stack and of its blocks, in order.
 
-    A stack is a module holding an `nn.ModuleList` or `nn.Sequential` whose members map
-    (B, S, D) to (B, S, D), each once per forward pass. The longest one counts.
+    A stack is a module holding an `nn.ModuleList` or `nn.Sequential` whose members have parts of
+    their own and map (B, S, D) to (B, S, D), each once per forward pass. The outermost counts, and
+    of several the longest.
 
     Raises:
         NotApplicableError: The model has none.
@@ -47,14 +48,20 @@ def find_stack(probe: Probe, batch: Batch) -> tuple[str, list[str]]:
     model = probe.model()
     shapes = _shapes(probe, model, batch)
     best: tuple[str, list[str]] | None = None
+    best_rank = (0, 0)
     for name, module in model.named_modules():
         if not isinstance(module, nn.ModuleList | nn.Sequential):
             continue
         members = [f"{name}.{child}" for child, _ in module.named_children()]
-        fits = members and all(shapes.get(member, (None, 0))[0] for member in members)
-        if fits and (best is None or len(members) > len(best[1])):
+        compound = all(any(True for _ in child.children()) for child in module.children())
+        if not members or not compound:
+            continue
+        if not all(shapes.get(member, (False, 0))[0] for member in members):
+            continue
+        rank = (name.count("."), -len(members))
+        if best is None or rank < best_rank:
             parent = name if isinstance(module, nn.Sequential) else name.rpartition(".")[0]
-            best = (parent, members)
+            best, best_rank = (parent, members), rank
     if best is None:
         raise NotApplicableError("the model has no list of blocks from (B, S, D) to (B, S, D)")
     return best

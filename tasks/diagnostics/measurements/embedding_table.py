@@ -23,6 +23,7 @@ class EmbeddingTable:
 
     num_rows: int = quantity("rows")
     expected_rows: int = quantity("rows")
+    width: int = quantity("features of a row")
     repeated_rows: int = quantity("rows equal to another item's")
     padding_norm: float = quantity("norm of the padding row over a typical row")
     takes_gradient: bool = quantity("the table takes a gradient")
@@ -47,6 +48,7 @@ def measure(probe: Probe) -> EmbeddingTable:
     return EmbeddingTable(
         num_rows=table.num_embeddings,
         expected_rows=num_items + 1,
+        width=table.embedding_dim,
         repeated_rows=repeated,
         padding_norm=float(weight[0].norm()) / typical if typical > 0 else float("inf"),
         takes_gradient=table.weight.requires_grad,

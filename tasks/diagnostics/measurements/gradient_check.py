@@ -16,8 +16,8 @@ from tasks.diagnostics.subject import Batch
 STEP = {torch.float64: 1e-5, torch.float32: 1e-2}
 """Half width of the central difference, as a share of the parameter's size."""
 
-NOISE = {torch.float64: 1e-9, torch.float32: 2e-4}
-"""Slope, as a share of the loss, below which a difference is rounding."""
+CLEAR = 1e3
+"""A slope this many times the rounding of its difference is known to three digits."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class GradientCheck:
     unused_matrices: int = quantity("weight matrices the loss does not depend on")
     unused_others: int = quantity("other parameters the loss does not depend on")
     frozen: int = quantity("parameters that take no gradient")
+    rough: int = quantity("parameters whose slope depends on the step, left out")
     precision: str = quantity("precision of the check")
     first_blocked: str = ""
     first_wrong: str = ""
@@ -53,15 +54,22 @@ def measure(probe: Probe) -> GradientCheck:
     grads = [None] * len(named)
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-    lists: dict[str, list[str]] = {"blocked": [], "wrong": [], "matrix": [], "other": []}
+    lists: dict[str, list[str]] = {
+        "blocked": [],
+        "wrong": [],
+        "matrix": [],
+        "other": [],
+        "rough": [],
+    }
     largest = 0.0
     generator = torch.Generator().manual_seed(probe.seed)
-    scale = max(abs(float(loss.detach())), 1e-6)
     for (name, parameter), gradient in zip(named, grads, strict=True):
         direction = torch.randn(parameter.shape, generator=generator).to(parameter)
-        slope = _slope(probe, model, batch, parameter, direction, dtype)
+        slope, noise, is_smooth = _slope(probe, model, batch, parameter, direction, dtype)
+        if not is_smooth:
+            lists["rough"].append(name)
+            continue
         found = 0.0 if gradient is None else float((gradient.to_dense() * direction).sum())
-        noise = NOISE[dtype] * scale
         if abs(slope) <= noise and abs(found) <= noise:
             used = gradient is not None and bool((gradient.to_dense() != 0).any())
             if not used:
@@ -81,6 +89,7 @@ def measure(probe: Probe) -> GradientCheck:
         unused_matrices=len(lists["matrix"]),
         unused_others=len(lists["other"]),
         frozen=len(frozen),
+        rough=len(lists["rough"]),
         precision="float64" if dtype == torch.float64 else "float32",
         first_blocked=_first(lists["blocked"]),
         first_wrong=_first(lists["wrong"]),
@@ -112,20 +121,30 @@ def _slope(
     parameter: Tensor,
     direction: Tensor,
     dtype: torch.dtype,
-) -> float:
-    """Central difference of the loss along `direction` of one parameter."""
+) -> tuple[float, float, bool]:
+    """Slope of the loss along `direction` of one parameter, by a central difference.
+
+    Returns:
+        The slope; the size below which it is rounding; and whether a step four times smaller
+        gives the same, so that it is a slope at all.
+    """
     finite = parameter.detach()[torch.isfinite(parameter.detach())]
     size = float(finite.abs().mean()) if finite.numel() else 1.0
-    width = STEP[dtype] * max(size, 1e-2)
+    width = STEP[dtype] * max(size, 0.1)
     kept = parameter.detach().clone()
-    losses = []
+    slopes = []
     with torch.no_grad():
-        for sign in (1, -1):
-            parameter.copy_(kept + sign * width * direction)
-            torch.manual_seed(probe.seed)
-            losses.append(float(program_loss(probe, model, batch)))
+        for step in (width, width / 4):
+            losses = []
+            for sign in (1, -1):
+                parameter.copy_(kept + sign * step * direction)
+                torch.manual_seed(probe.seed)
+                losses.append(float(program_loss(probe, model, batch)))
+            slopes.append((losses[0] - losses[1]) / (2 * step))
         parameter.copy_(kept)
-    return (losses[0] - losses[1]) / (2 * width)
+    noise = CLEAR * torch.finfo(dtype).eps * max(abs(losses[0]), 1e-3) / width
+    room = _TOLERANCE[dtype] * max(map(abs, slopes)) + noise
+    return slopes[0], noise, abs(slopes[0] - slopes[1]) <= room
 
 
 def _first(names: list[str]) -> str:

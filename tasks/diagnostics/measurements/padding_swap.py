@@ -33,6 +33,9 @@ def measure(probe: Probe) -> PaddingSwap:
     """Add padding, change what stands in it, and score rows one by one without any."""
     batch = ragged_batch(probe, rows=6)
     side = sides(probe.all_batches)
+    # Room for more columns within the declared longest input.
+    room = max(1, probe.subject.declared.max_seq_len - EXTRA_COLUMNS)
+    batch = batch.columns(slice(-room, None) if side == "left" else slice(0, room))
     before = probe.replay(batch)
     unit = spread(before, batch.mask)
     left = side == "left"

@@ -76,6 +76,9 @@ def _start(table: EmbeddingTable, limits: Limits) -> list[Check]:
             "embedding",
             "check for a clamp, a hash or a wrong index before the embedding",
             unit="of items",
+            proof=""
+            if table.width > 2
+            else f"width {table.width} can't keep items apart in a norm",
             explained_by=("core",) if table.repeated_rows == 0 else (),
         ),
         exact(

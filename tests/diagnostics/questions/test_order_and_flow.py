@@ -70,8 +70,8 @@ def test_randomness_in_eval_mode_is_no_leak(toy, toy_model_class) -> None:
 def test_a_single_row_leaves_the_question_open(toy) -> None:
     original = toy().make_batches
 
-    def single(prepared, seed):
-        for batch in original(prepared, seed):
+    def single(prepared, seed, epoch):
+        for batch in original(prepared, seed, epoch):
             yield batch.rows(slice(0, 1))
 
     assert answer(QUESTION, Probe(toy(make_batches=single))).verdict == "undetermined"
