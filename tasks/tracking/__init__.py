@@ -5,12 +5,14 @@ to MLflow, now or, when it is away, with the next stage that logs.
 """
 
 from tasks.tracking.address import store_uri
+from tasks.tracking.champion import Champion, read_champion
 from tasks.tracking.delivery import Outcome, deliver
 from tasks.tracking.experiment import begin_experiment, end_experiment, model_run
 from tasks.tracking.results import log_evaluation, log_report
 from tasks.tracking.run import ModelRun, SilentRun
 
 __all__ = [
+    "Champion",
     "ModelRun",
     "Outcome",
     "SilentRun",
@@ -20,5 +22,6 @@ __all__ = [
     "log_evaluation",
     "log_report",
     "model_run",
+    "read_champion",
     "store_uri",
 ]

@@ -8,10 +8,11 @@ targets. A champion trained on other data is ranked anew on the candidate's test
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.tracking import served
+from tasks.tracking import address, connection, delivery, served
 from tasks.tracking.connection import RefusedRecordError
 from tasks.tracking.journal import Record
 
@@ -22,6 +23,48 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 RANKS = "evaluation/ranks.parquet"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model the alias points at, and what was decided last."""
+
+    model: str
+    """Name of the model."""
+    version: str
+    """Version in the registry."""
+    decision: str
+    """Why the newest registered version is, or is not, the champion."""
+
+
+def registry_name(experiment: str) -> str:
+    """Name of the registered model of an experiment.
+
+    >>> registry_name("movielens-100k")
+    'assay-movielens-100k'
+    """
+    return f"assay-{experiment}"
+
+
+def read_champion(workspace: Path, experiment: str) -> Champion | None:
+    """The current champion, None where there is none or MLflow does not answer.
+
+    Args:
+        workspace: Folder of the experiment.
+        experiment: Its name, ``experiment.name`` of the settings.
+    """
+    try:
+        store = delivery.open_store(address.store_uri(workspace))
+        with connection.translated(store.uri):
+            name = registry_name(experiment)
+            version = _champion(store, name)
+            newest = max(_versions(store, name), key=lambda each: int(each.version), default=None)
+    except (connection.StoreAwayError, RefusedRecordError):
+        return None
+    if version is None or newest is None:
+        return None
+    decision = newest.tags.get("assay.decision", "")
+    return Champion(version.tags.get("assay.model", ""), str(version.version), decision)
 
 
 def promote(store: Store, record: Record) -> None:

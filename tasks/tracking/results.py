@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.settings import Settings
-from tasks.tracking import experiment, identity, state
+from tasks.tracking import champion, experiment, identity, state
 from tasks.tracking.run import ModelRun, RunLog
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _log_ranks(
         candidate = logs[best]
         candidate.add(
             "promote",
-            registry=f"assay-{settings.experiment.name}",
+            registry=champion.registry_name(settings.experiment.name),
             model=best[0],
             fingerprint=identity.fingerprint(identity.model_folder(workspace, *best)),
             level=settings.evaluate.significance,

@@ -1,0 +1,86 @@
+"""Starts the experiment flow from a command line, whether or not Prefect's server is up."""
+
+from __future__ import annotations
+
+import logging
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows import prefect_environment
+from flows.dag import read_dag, unchanged_stages
+
+if TYPE_CHECKING:
+    from flows.experiment import ExperimentResult
+
+HEALTH_SECONDS = 5.0
+logger = logging.getLogger("assay.flows")
+
+
+def is_up_to_date(workspace: Path) -> bool:
+    """Whether no stage of a workspace has anything to do; takes a second, not a server.
+
+    Args:
+        workspace: Folder with ``dvc.yaml``.
+    """
+    dag = read_dag(workspace)
+    return len(unchanged_stages(dag)) == len(dag)
+
+
+def run_experiment(workspace: Path, *, use_dvc: bool = True) -> ExperimentResult:
+    """Run the experiment flow in this process.
+
+    With a Prefect server configured (``PREFECT_API_URL``) the run shows there; when none is, or it
+    does not answer, a temporary one is started.
+
+    Args:
+        workspace: Folder with ``dvc.yaml`` and ``params.yaml``.
+        use_dvc: Through DVC, or run all stages directly.
+
+    Raises:
+        ExperimentFailedError: a stage failed.
+        WorkspaceBusyError: another experiment runs in the workspace.
+    """
+    prefect_environment.prepare()
+    from flows.experiment import experiment
+
+    with _server_that_answers():
+        return experiment(workspace=str(workspace), use_dvc=use_dvc)
+
+
+@contextmanager
+def _server_that_answers() -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    url = PREFECT_API_URL.value()
+    if not url or answers(url):
+        yield
+        return
+    logger.warning(
+        "The Prefect server at %s does not answer; the run goes on with a temporary one. "
+        "Start yours with `prefect server start`, or unset PREFECT_API_URL.",
+        url,
+    )
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
+
+
+def answers(url: str) -> bool:
+    """Whether a Prefect API is there.
+
+    Args:
+        url: Its address, ending in ``/api``.
+    """
+    if not url.startswith(("http://", "https://")):
+        return False
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_SECONDS) as reply:  # noqa: S310 - scheme checked above
+            return bool(reply.status == 200)
+    except urllib.error.HTTPError as error:
+        # A server behind a login is there.
+        return error.code in (401, 403)
+    except (OSError, ValueError):
+        return False
