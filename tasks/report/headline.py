@@ -79,7 +79,9 @@ def _rivals_line(table: Table) -> str:
 
 def _xlstm_lines(table: Table) -> list[str]:
     lines = []
-    for rival in ("gru", "transitions"):
+    simple = next((r["model"] for r in table["rows"] if r["model"] in SIMPLE_MODELS), None)
+    rivals = dict.fromkeys(("gru", "transitions", simple))
+    for rival in filter(None, rivals):
         pair = find_pair(table, "xlstm", rival)
         if pair is None:
             continue
@@ -90,9 +92,6 @@ def _xlstm_lines(table: Table) -> list[str]:
             f"xLSTM {verb} {display(rival)} by {pair['difference']:.4f} NDCG@10 "
             f"({pair['low']:.4f} to {pair['high']:.4f}; {real}, p = {pair['p_holm']:.2g})."
         )
-    simple = [row for row in table["rows"] if row["model"] in SIMPLE_MODELS]
-    if simple and not lines:
-        lines.append(f"The best simple model is {display(simple[0]['model'])}.")
     return lines
 
 
