@@ -50,6 +50,22 @@ def check_eps(eps: float) -> None:
         raise ValueError(f"eps is {eps}; expected 0 (exact) or more. The authors use 1e-6.")
 
 
+def refuse_double_backward(reference: str) -> None:
+    """Refuse to record a hand-written backward, whose result would count as a constant.
+
+    Args:
+        reference: Name of the form that autograd can differentiate twice.
+
+    Raises:
+        RuntimeError: If the backward runs with ``create_graph=True``.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "backward was called with create_graph=True; expected False, since this backward "
+            f"cannot be differentiated again. Use xlstm_model.cells.{reference} for that."
+        )
+
+
 def is_traced() -> bool:
     """Whether a compiler, an exporter or a function transform is watching the operations.
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from xlstm_model.cells import chunk_layout as layout
 from xlstm_model.cells import mlstm_chunks as chunks
+from xlstm_model.cells.checks import refuse_double_backward
 from xlstm_model.cells.mlstm_chunks import Memory, ReadGradient
 from xlstm_model.cells.mlstm_gates import ChunkFactors, chunk_factors, stabilizer_path
 from xlstm_model.cells.states import compute_dtype
@@ -70,11 +70,11 @@ class ChunkwiseMLSTM(torch.autograd.Function):
         return h, *end
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_h: Tensor | None, *grad_state: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Gradients of q, k, v, log_i, log_f, c, n and m."""
+        refuse_double_backward("mlstm_reference")
         q, k, v, log_i, log_f, m, rows, h, denominator, *borders = ctx.saved_tensors
         B, NH, S, _ = h.shape
         with torch.autocast(q.device.type, enabled=False):

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from xlstm_model.cells.checks import refuse_double_backward
 from xlstm_model.cells.slstm_loop import (
     SLAB,
     Trajectory,
@@ -62,11 +62,11 @@ class SequenceSLSTM(torch.autograd.Function):
         return outputs, *(x[-1].transpose(0, 1).clone() for x in states)
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_outputs: Tensor | None, *grad_state: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Gradients of the gates, the weight, the bias and the state."""
+        refuse_double_backward("slstm_reference")
         raw, weight, mask, *states = ctx.saved_tensors
         with torch.autocast(raw.device.type, enabled=False):
             grads = _backward(

@@ -14,6 +14,9 @@ class MLSTMState(NamedTuple):
     The matrix memory and the normaliser are stored divided by ``exp(m)``, so that no gate can
     overflow them: the values of the unstabilised equations are ``c * exp(m)`` and ``n * exp(m)``.
     Empty memory is ``c = 0``, ``n = 0``, ``m = -inf``, so one sample can be reset and not another.
+
+    >>> empty_mlstm_state(2, 3, 4, 5).n.shape
+    torch.Size([2, 3, 4])
     """
 
     c: Tensor
@@ -29,6 +32,9 @@ class SLSTMState(NamedTuple):
 
     As in ``MLSTMState``, c and n are stored divided by ``exp(m)``. Empty memory is ``h = c = n =
     0``, ``m = -inf``.
+
+    >>> empty_slstm_state(2, 3, 4).h.shape
+    torch.Size([2, 3, 4])
     """
 
     h: Tensor
