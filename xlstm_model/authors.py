@@ -86,6 +86,11 @@ def convert_authors_state_dict(
 
     Raises:
         ValueError: If an entry is missing, or one under the prefix has no place in the module.
+
+    >>> convert_authors_state_dict(SLSTMBlock(4, num_heads=1), {"stack.a": torch.zeros(1)})
+    Traceback (most recent call last):
+    ...
+    ValueError: the state dict lacks xlstm_norm.weight, which SLSTMBlock needs. Check the prefix...
     """
     theirs = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
     remaining = dict(theirs)

@@ -41,6 +41,11 @@ def save_checkpoint(model: nn.Module, folder: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: If the model has no settings, or they are not plain values.
+
+    >>> save_checkpoint(nn.Linear(1, 1), "anywhere")
+    Traceback (most recent call last):
+    ...
+    TypeError: Linear has no settings dict with a 'type'; expected one, to build it again...
     """
     settings = getattr(model, "settings", None)
     if not isinstance(settings, dict) or "type" not in settings:

@@ -19,7 +19,13 @@ from xlstm_model.sampling import ALL_TOKENS, Strategy, check_sampling, choose_to
 
 
 class Generated(NamedTuple):
-    """What ``generate`` returns."""
+    """What ``generate`` returns.
+
+    >>> from xlstm_model import XLSTMStack
+    >>> model = XLSTMLanguageModel(10, XLSTMStack(8, "ms", num_heads=2))
+    >>> model.generate(torch.tensor([[1], [2]]), max_new_tokens=3).lengths
+    tensor([3, 3])
+    """
 
     tokens: Tensor
     """New tokens int64 (B, T), T ≤ max_new_tokens; ``padding_token`` after a stop token."""

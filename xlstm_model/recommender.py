@@ -20,7 +20,14 @@ COSINE_TEMPERATURE = 1 / 16
 
 
 class RecommenderState(NamedTuple):
-    """Everything a recommender knows of a history so far, per sample."""
+    """Everything a recommender knows of a history so far, per sample.
+
+    >>> from xlstm_model import XLSTMStack
+    >>> model = SequenceRecommender(5, XLSTMStack(8, "m", num_heads=2), 8)
+    >>> _, state = model.encode(torch.tensor([[3, 1, 0], [2, 5, 4]]))
+    >>> state.position
+    tensor([2, 3])
+    """
 
     sequence: Any
     """State of the sequence model."""

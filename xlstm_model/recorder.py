@@ -20,6 +20,11 @@ class BlockRecord:
 
     Tensors run over (B, S, NH) in mLSTM blocks and (B, S, NH, DH) in sLSTM blocks unless said
     otherwise. Use ``mask`` to leave padding out.
+
+    >>> record = BlockRecord("slstm", torch.zeros(1, 2, 4), mask=torch.tensor([[True, False]]))
+    >>> record.preact["i"] = torch.tensor([[[1.0, 2.0], [99.0, 99.0]]])
+    >>> record.preact_range()
+    {'i': (1.0, 2.0)}
     """
 
     kind: Literal["mlstm", "slstm"]

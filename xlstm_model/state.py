@@ -181,6 +181,12 @@ def save_state(state: Any, path: str | PathLike[str]) -> None:
     Args:
         state: Any state.
         path: File to write; its folder exists.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_state((torch.ones(1),), folder + "/state.safetensors")
+    ...     load_state(folder + "/state.safetensors", like=(torch.zeros(1),))
+    (tensor([1.]),)
     """
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in named_tensors(state)}
     save_file(tensors, path, metadata={"format": f"xlstm_state/{STATE_FORMAT_VERSION}"})
@@ -197,6 +203,14 @@ def load_state(path: str | PathLike[str], like: State) -> State:
     Raises:
         ValueError: If the file is of another format version, or its tensors have other names or
             shapes than the model's state.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_state((torch.ones(1),), folder + "/state.safetensors")
+    ...     load_state(folder + "/state.safetensors", like=(torch.zeros(1), torch.zeros(1)))
+    Traceback (most recent call last):
+    ...
+    ValueError: ...state.safetensors does not fit this model's state: 1 differ in name or shape...
     """
     with safe_open(path, framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

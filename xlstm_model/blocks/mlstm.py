@@ -35,7 +35,12 @@ from xlstm_model.layers import (
 
 
 class MLSTMBlockState(NamedTuple):
-    """State of an ``MLSTMBlock``, per sample."""
+    """State of an ``MLSTMBlock``, per sample.
+
+    >>> state = MLSTMBlock(8, num_heads=2).initial_state(3)
+    >>> state.cell.c.shape, state.conv.shape
+    (torch.Size([3, 2, 32, 32]), torch.Size([3, 3, 64]))
+    """
 
     cell: MLSTMState
     """Matrix memory c (B, NH, DH, DH), normaliser n (B, NH, DH), log scale m (B, NH)."""

@@ -34,7 +34,12 @@ ForgetBias = Literal["powerlaw", "zeros"]
 
 
 class SLSTMBlockState(NamedTuple):
-    """State of an ``SLSTMBlock``, per sample."""
+    """State of an ``SLSTMBlock``, per sample.
+
+    >>> state = SLSTMBlock(8, num_heads=2).initial_state(3)
+    >>> state.cell.c.shape, state.conv.shape
+    (torch.Size([3, 2, 4]), torch.Size([3, 3, 8]))
+    """
 
     cell: SLSTMState
     """h, c, n, m, each (B, NH, DH)."""
