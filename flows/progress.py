@@ -6,21 +6,26 @@ Prefect's own console lines are replaced; its logs still reach the Prefect UI in
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prefect.logging.configuration import setup_logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 EPOCH = re.compile(r"^(\S+) seed (\d+): epoch (\d+)/(\d+): (.*)$")
 KEPT = re.compile(r"^(\S+) seed (\d+): kept epoch (.*)$")
+RETRY = re.compile(r"^Task run failed with exception: \w+\([\"'](.*?)[.:\\\"']")
+ENDED = re.compile(r"^(Finished in state|Beginning flow run)")
 NOISE = re.compile(
-    r"^(Updating lock file|Generating lock file|Use `dvc push`|> |$|To (track|enable)|\s+(git|dvc) "
+    r"^(> |$|Updating lock file|Generating lock file|Use `dvc push`|To (track|enable)|\s+(git|dvc) "
     r"|Running stage|Stage '.*' didn't change|Finished in state|Created (task|flow) run"
-    r"|\S+: (folder|file|licence|sha256|size) = )"
+    r"|train: |\S+: (folder|file|licence|sha256|size|source|report) = )"
 )
+"""Lines that tell a watcher nothing."""
 
 
 class TerminalHandler(logging.Handler):
@@ -49,8 +54,12 @@ class TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show one line of a stage."""
         message = record.getMessage()
-        if record.levelno >= logging.WARNING:
-            self._print(message, "yellow" if record.levelno < logging.ERROR else "red")
+        if record.levelno >= logging.ERROR or ENDED.match(message):
+            return  # The command itself prints what failed, once, at the end.
+        if found := RETRY.match(message):
+            self._print(f"a stage failed: {found.group(1)}; trying again", "yellow")
+        elif record.levelno >= logging.WARNING:
+            self._print(message, "yellow")
         elif found := EPOCH.match(message):
             self._update(*found.groups())
         elif found := KEPT.match(message):
@@ -89,15 +98,15 @@ def shown_in_terminal(quiet: bool) -> Iterator[None]:
     handler = TerminalHandler(console, is_live=not quiet and sys.stdout.isatty())
     if quiet:
         handler.setLevel(logging.WARNING)
-    root = logging.getLogger("prefect")
-    replaced = [each for each in root.handlers if isinstance(each, logging.StreamHandler)]
-    for each in replaced:
-        root.removeHandler(each)
-    root.addHandler(handler)
+    # Prefect may set its handlers up several times; this reaches its console handler each time.
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    setup_logging()
+    runs = [logging.getLogger(f"prefect.{name}") for name in ("flow_runs", "task_runs")]
+    for logger in runs:
+        logger.addHandler(handler)
     try:
         with handler.bars:
             yield
     finally:
-        root.removeHandler(handler)
-        for each in replaced:
-            root.addHandler(each)
+        for logger in runs:
+            logger.removeHandler(handler)

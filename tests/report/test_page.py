@@ -65,7 +65,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "artifacts" / "evaluation"
     folder.mkdir(parents=True)
     (folder / "comparison.json").write_text("{", encoding="utf-8")
-    with pytest.raises(MissingRecordError, match="comparison.json is damaged"):
+    with pytest.raises(MissingRecordError, match=r"comparison\.json is damaged"):
         read_records(tmp_path, ("gru",), (0,))
 
 
