@@ -98,7 +98,9 @@ def split_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
     if len(separator) > 1:
         return [line.split(separator) for line in lines]
     try:
-        return list(csv.reader((f"{line}\n" for line in lines), delimiter=separator))
+        # A carriage return inside a field would end it for csv, though not for the fast parser.
+        prepared = (line.replace("\r", " ") + "\n" for line in lines)
+        return list(csv.reader(prepared, delimiter=separator))
     except csv.Error:
         return [line.split(separator) for line in lines]
 
