@@ -79,12 +79,7 @@ def mlstm_chunkwise(
     check_eps(eps)
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; expected at least 1, for example 64.")
-    log_i = igate_preact.double()
-    log_f = F.logsigmoid(fgate_preact.double())
-    if mask is not None:
-        real = mask.unsqueeze(1)
-        log_i = torch.where(real, log_i, -math.inf)
-        log_f = torch.where(real, log_f, 0.0)
+    log_i, log_f = _log_gates(igate_preact, fgate_preact, mask)
     num_chunks = -(-S // chunk_size)
     dtype = compute_dtype(q.dtype)
     if is_traced():
@@ -179,6 +174,19 @@ def mlstm_step(
     # Without eps the output does not depend on the stabiliser: floor and sums shrink together.
     denominator = torch.maximum((q * n).sum(-1).abs(), denominator_floor(m)) + eps
     return (numerator / denominator.unsqueeze(-1)).to(out_dtype), MLSTMState(c, n, m)
+
+
+def _log_gates(
+    igate_preact: Tensor, fgate_preact: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of both gates in float64: -inf and 0 at padding, where nothing happens."""
+    log_i, fgate = igate_preact.double(), fgate_preact.double()
+    if mask is None:
+        return log_i, F.logsigmoid(fgate)
+    real = mask.unsqueeze(1)
+    # Selected before and after: a NaN in the padding would pass through the sigmoid's gradient.
+    log_f = F.logsigmoid(torch.where(real, fgate, 0.0))
+    return torch.where(real, log_i, -math.inf), torch.where(real, log_f, 0.0)
 
 
 def _check(
