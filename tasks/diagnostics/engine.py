@@ -16,9 +16,9 @@ from tasks.diagnostics.finding import (
     Check,
     Finding,
     Limit,
+    blame,
     conclude,
     plain,
-    roots,
 )
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import (
@@ -141,10 +141,7 @@ def answer(question: Question, probe: Probe) -> Finding:
 def diagnose_findings(subject: str, mode: Mode, findings: Iterable[Finding]) -> Diagnosis:
     """Correct statistical checks over the whole report and find the stage to blame."""
     settled = correct_for_number(tuple(findings))
-    broken = [(c, f) for f in settled for c in f.checks if c.broken]
-    order = roots([check for check, _ in broken])
-    first = order[0] if order else None
-    blamed = next((f for c, f in broken if c is first), None)
+    first, blamed = _most_to_blame(settled)
     return Diagnosis(
         subject=subject,
         mode=mode,
@@ -154,6 +151,25 @@ def diagnose_findings(subject: str, mode: Mode, findings: Iterable[Finding]) -> 
         question=blamed.question if blamed else "",
         next_test=_next_test(settled, first),
     )
+
+
+def _most_to_blame(findings: tuple[Finding, ...]) -> tuple[Check | None, Finding | None]:
+    """Return the check to blame and its finding.
+
+    Of questions that share a check, the one that is mainly about its stage speaks.
+    """
+    broken = [(check, finding) for finding in findings for check in finding.checks if check.broken]
+    if not broken:
+        return None, None
+    stages = {check.stage for check, _ in broken}
+
+    def key(pair: tuple[Check, Finding]) -> tuple:
+        check, finding = pair
+        known = finding.stages
+        about = known.index(check.stage) if check.stage in known else len(known)
+        return (*blame(check, stages), about)
+
+    return min(broken, key=key)
 
 
 def correct_for_number(
@@ -201,7 +217,14 @@ def exit_code(diagnosis: Diagnosis, fail_on: str) -> int:
 
 
 def _again(finding: Finding, checks: tuple[Check, ...]) -> Finding:
-    made = conclude(finding.question, finding.number, finding.title, checks, finding.evidence)
+    made = conclude(
+        finding.question,
+        finding.number,
+        finding.title,
+        checks,
+        finding.evidence,
+        stages=finding.stages,
+    )
     advice = finding.advice if made.verdict == "undetermined" else made.advice
     return dataclasses.replace(made, advice=advice, seconds=finding.seconds)
 

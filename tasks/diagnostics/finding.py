@@ -165,6 +165,7 @@ class Finding:
         checks: Every comparison made.
         evidence: Name -> {"value", "unit"} of everything measured, whatever the verdict.
         advice: What to do, cheapest test first.
+        stages: Stages the question can blame, the one it is mainly about first.
         seconds: Processor time the question took.
     """
 
@@ -177,6 +178,7 @@ class Finding:
     checks: tuple[Check, ...]
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -200,6 +202,7 @@ def conclude(
     checks: tuple[Check, ...],
     evidence: dict[str, dict[str, Any]],
     command: str = "",
+    stages: tuple[Stage, ...] = (),
 ) -> Finding:
     """Make the finding of a question from its checks.
 
@@ -213,6 +216,7 @@ def conclude(
         checks: At least one.
         evidence: Everything measured.
         command: What would settle an undetermined answer.
+        stages: Stages the question can blame, the one it is mainly about first.
     """
     if not checks:
         raise ValueError(f"question {question} made no check; expected at least one.")
@@ -236,6 +240,7 @@ def conclude(
         checks=checks,
         evidence=evidence,
         advice=advice,
+        stages=stages,
     )
 
 
@@ -245,15 +250,16 @@ def roots(checks: list[Check]) -> list[Check]:
     A check is a consequence when a check at one of its `explained_by` stages is broken. Hard means
     everything but a statistical rule; a symptom comes last whatever its rule.
     """
-    stages = {check.stage for check in checks}
+    broken = {check.stage for check in checks}
+    return sorted(checks, key=lambda check: blame(check, broken))
 
-    def blame(check: Check) -> tuple:
-        explained = bool(stages.intersection(check.explained_by) - {check.stage})
-        soft = check.rule in ("statistical", "descriptive")
-        symptom = check.stage == "symptom"
-        return (explained, symptom, check.verdict != "faulty", soft, position(check.stage))
 
-    return sorted(checks, key=blame)
+def blame(check: Check, broken: set[Stage]) -> tuple:
+    """Return the sort key of a broken check among others, given all broken stages."""
+    explained = bool(broken.intersection(check.explained_by) - {check.stage})
+    soft = check.rule in ("statistical", "descriptive")
+    symptom = check.stage == "symptom"
+    return (explained, symptom, check.verdict != "faulty", soft, position(check.stage))
 
 
 def render(finding: Finding) -> str:

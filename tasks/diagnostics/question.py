@@ -62,6 +62,7 @@ class Question:
             checks=checks,
             evidence={} if evidence is None else numbers(evidence),
             command=COMMANDS[self.mode],
+            stages=self.stages,
         )
 
 

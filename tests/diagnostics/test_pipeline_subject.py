@@ -107,7 +107,7 @@ def test_training_by_the_parts_lowers_the_loss() -> None:
     subject = make_subject("gru", {"learning_rate": 0.01})
     trained = train_subject(subject, seed=0, max_epochs=4)
     losses = [row["train/loss"] for row in trained.epochs]
-    assert losses[-1] < losses[0] - 0.3
+    assert losses[-1] < losses[0] - 0.15
     assert 0.0 <= trained.metrics["test/ndcg_at_10"] <= 1.0
 
 

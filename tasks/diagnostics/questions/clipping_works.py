@@ -18,11 +18,13 @@ is in its records.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tasks.diagnostics.finding import Finding, Limit, exact
 from tasks.diagnostics.measurements import clipping
 from tasks.diagnostics.measurements.clipping import Clipping
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.question import Limits, Question
+from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
     "norm": Limit(0.02, "identity; mixed precision loses three digits"),
@@ -30,13 +32,29 @@ LIMITS = {
 }
 
 
-def measure(probe: Probe) -> Clipping:
+@dataclass(frozen=True)
+class Evidence:
+    """Gradients before and at the optimiser."""
+
+    clipping: Clipping
+    is_stated: bool = quantity("the program says whether it clips")
+
+
+def measure(probe: Probe) -> Evidence:
     """Compare the raw gradient with what the optimiser gets."""
-    return probe.evidence(clipping.measure)
+    return Evidence(
+        clipping=probe.evidence(clipping.measure),
+        is_stated=probe.subject.declared.states("max_grad_norm"),
+    )
 
 
-def judge(evidence: Clipping, limits: Limits) -> Finding:
+def judge(evidence: Evidence, limits: Limits) -> Finding:
     """The declared norm, the raw direction."""
+    return _judge(evidence, evidence.clipping, limits)
+
+
+def _judge(whole: Evidence, evidence: Clipping, limits: Limits) -> Finding:
+    unstated = "" if whole.is_stated else "nothing is declared about clipping"
     expected = evidence.raw_norm
     if evidence.declared > 0:
         expected = min(evidence.declared, evidence.raw_norm)
@@ -49,6 +67,7 @@ def judge(evidence: Clipping, limits: Limits) -> Finding:
         "clip between backward and step, with train.shared.max_grad_norm",
         where=f"raw norm {evidence.raw_norm:.3g}, at the optimiser "
         f"{evidence.norm_at_optimizer:.3g}, declared {evidence.declared:.3g}",
+        proof=unstated,
         missing=f"a raw gradient norm above 1.5 times the limit, got {evidence.raw_norm:.3g}",
         explained_by=("gradient_flow", "optimiser", "loss"),
     )
@@ -59,9 +78,10 @@ def judge(evidence: Clipping, limits: Limits) -> Finding:
         "clipping",
         "clip by global norm, not value by value",
         relation="at_least",
+        proof=unstated,
         explained_by=("gradient_flow", "optimiser", "loss", "stochastic", "regularisation"),
     )
-    return QUESTION.finding(evidence, norm, direction)
+    return QUESTION.finding(whole, norm, direction)
 
 
 QUESTION = Question(

@@ -1,0 +1,63 @@
+"""`diagnose(...)`: all answers about a program of one's own, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from tasks.data.recipe import Recipe
+from tasks.diagnostics.engine import Diagnosis, run_questions
+from tasks.diagnostics.example_log import EXAMPLE_ITEMS, example_log
+from tasks.diagnostics.own_program import OwnProgram, own_subject
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Mode
+from tasks.diagnostics.questions import QUESTIONS
+from tasks.diagnostics.subject import PreparedLog, RawLog, Subject
+
+
+def diagnose(
+    model: nn.Module | Callable[..., nn.Module] | None = None,
+    *,
+    subject: Subject | None = None,
+    log: RawLog | None = None,
+    prepared: PreparedLog | None = None,
+    recipe: Recipe | None = None,
+    declared: Mapping[str, Any] | None = None,
+    num_items: int = EXAMPLE_ITEMS,
+    mode: Mode = "exact",
+    seed: int = 0,
+    **parts: Any,
+) -> Diagnosis:
+    """Answer every question about a model, or about a whole subject.
+
+    Args:
+        model: A module from item ids (B, S) to scores (B, S, V) or (B, V) or hidden states, or a
+            function that builds one. V is num_items + 1; column 0 is padding.
+        subject: A subject put together by hand, instead of a model.
+        log: Raw log; a small made-up one where neither it nor `prepared` is given.
+        prepared: Prepared data of one's own.
+        recipe: How the log is prepared.
+        declared: What the program says of itself, by fields of `Declared`.
+        num_items: Catalogue of the made-up log; what the module was built for.
+        mode: `exact`, `after_training` or `deep`.
+        seed: Of weights, batches and perturbations.
+        parts: Further parts, by fields of `OwnProgram`: loss, optimizer, train_step, batches,
+            rank, metrics, call, head, batch_first, sample_negatives.
+
+    Raises:
+        ValueError: Neither a model nor a subject is given, or both.
+        DiagnosisError: A question failed by a bug of its own.
+    """
+    if (model is None) == (subject is None):
+        raise ValueError("give either model or subject to diagnose.")
+    if subject is None:
+        if log is None and prepared is None:
+            log = example_log(num_items)
+        subject = own_subject(
+            OwnProgram(model, **parts), log=log, ready=prepared, recipe=recipe, declared=declared
+        )
+    elif parts or declared:
+        raise ValueError(f"{sorted(parts)} given beside a subject; use subject.replace(...).")
+    return run_questions(Probe(subject, mode, seed=seed), QUESTIONS)
