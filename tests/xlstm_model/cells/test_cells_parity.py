@@ -77,7 +77,7 @@ def test_mlstm_without_eps_differs_by_no_more_than_eps_does(
     h, _ = form(*inputs, **arguments)
     assert_close([h], [vectors[f"{case}.h_parallel"]], 1e-5)
     grads = torch.autograd.grad(h, inputs, vectors[f"{case}.cotangent_h"])
-    # One denominator of these vectors is 1e-3: eps moves its gradients by its square.
+    # Where numerator and denominator pull apart, eps moves gradients more than outputs.
     assert_close(grads, [vectors[f"{case}.grad.{name}"] for name in "qkvif"], 1e-3)
 
 
