@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import polars as pl
 
@@ -12,7 +13,7 @@ from tasks.data.readers.errors import DataError, shorten
 from tasks.data.readers.lines import CHUNK, RecordIndex
 from tasks.data.readers.packing import RawLog
 from tasks.data.readers.quoted import read_quoted
-from tasks.data.readers.report import FormatChoice, Locator, RawTable, Role
+from tasks.data.readers.report import ROLES, FormatChoice, Locator, RawTable, Role
 from tasks.data.readers.text import Text, as_utf8, repair
 
 UNIT_SEPARATOR = "\x1f"
@@ -88,7 +89,7 @@ def _resolve(
         return resolve_columns(dialect.names, requested, label)
     stated = {role: name for role, name in requested.items() if name not in ("", role)}
     wanted = {**dialect.defaults, **stated}
-    missing = [r for r in ("user_id", "item_id", "timestamp") if r not in wanted]
+    missing = [role for role in ROLES[:3] if role not in wanted]
     if missing:
         first = head.split(b"\n", 1)[0].decode("utf-8", errors="replace")
         settings = ", ".join(SETTING[role] for role in missing)
@@ -136,7 +137,12 @@ def _count_quotes(text: Text) -> int:
 
 
 def _scan(
-    source: object, dialect: Dialect, separator: str, positions: Mapping[int, Role], *, quoted: bool
+    source: Path | bytes,
+    dialect: Dialect,
+    separator: str,
+    positions: Mapping[int, Role],
+    *,
+    quoted: bool,
 ) -> pl.DataFrame:
     """Parse the mapped columns; one column past the last shows rows with too many fields."""
     width = len(dialect.names)
@@ -169,7 +175,7 @@ class _Locator:
         self._text, self._quoted, self._skip = text, quoted, num_header_records
         self._index: RecordIndex | None = None
 
-    def __call__(self, rows: list[int]) -> list[tuple[int | None, str]]:
+    def __call__(self, rows: Sequence[int]) -> list[tuple[int | None, str]]:
         if self._index is None:
             data = self._text.read_bytes()
             self._index = RecordIndex(data, quoted=self._quoted, num_header_records=self._skip)

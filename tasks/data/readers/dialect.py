@@ -148,9 +148,9 @@ def _too_narrow(first: list[str], lines: list[str], separator: str, label: str) 
 
 
 def _name_format(format: FormatChoice, separator: str) -> Format:
-    if format not in ("auto", "jsonl", "parquet"):
-        return format
-    return {"\t": "tsv", "::": "dat"}.get(separator, "csv")
+    if format == "auto":
+        format = "tsv" if separator == "\t" else "dat" if separator == "::" else "csv"
+    return format
 
 
 def _is_number(text: str) -> bool:

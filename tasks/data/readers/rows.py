@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
-from tasks.data.readers.report import UNPARSED_SCHEMA, RawTable
+from tasks.data.readers.report import UNPARSED_SCHEMA, RawTable, Role
 from tasks.data.readers.text import REPLACEMENT
 from tasks.data.readers.times import Times
 
@@ -12,6 +14,9 @@ MISSING = ("nan", "NaN", "NAN", "null", "NULL", "None", "NA", "N/A", "<NA>", "\\
 """Texts that stand for a missing id, besides an empty one."""
 
 MAX_ID_BYTES = 65_536
+IDS: tuple[Role, ...] = ("user_id", "item_id")
+Fault = tuple[pl.Expr, pl.Expr]
+"""What is true of an unusable row, and the reason to give."""
 
 
 def separate_rows(table: RawTable, times: Times) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -23,16 +28,16 @@ def separate_rows(table: RawTable, times: Times) -> tuple[pl.DataFrame, pl.DataF
     """
     frame = table.frame
     decimal_comma = table.separator == ";"
-    columns = [
+    columns: list[pl.Expr] = [
         pl.col("user_id").str.strip_chars(),
         pl.col("item_id").str.strip_chars(),
-        times.micros.alias("timestamp"),
+        pl.lit(times.micros).alias("timestamp"),
         pl.col("row"),
     ]
     if "rating" in frame.columns:
         columns.insert(3, _to_rating(frame.schema["rating"], decimal_comma))
     if _is_clean(table, times):
-        columns[:2] = ["user_id", "item_id"]
+        columns[:2] = [pl.col(role) for role in IDS]
         usable = frame.select(columns)
         if "rating" not in frame.columns or usable["rating"].is_finite().all(ignore_nulls=False):
             return usable, table.broken
@@ -49,12 +54,12 @@ def _is_clean(table: RawTable, times: Times) -> bool:
     frame = table.frame
     if times.micros.null_count() or ("is_wide" in frame.columns and frame["is_wide"].any()):
         return False
-    for role in ("user_id", "item_id"):
+    for role in IDS:
         distinct = frame.select(pl.col(role).unique())
         text = pl.col(role)
-        fault = _judge_id(pl.when(pl.lit(False)).then(pl.lit("")), role, "", table.is_lossy)
+        fault = _first_fault(_id_faults(role, "", table.is_lossy))
         padded = (text.str.strip_chars() != text).fill_null(True)
-        if distinct.select((fault.otherwise(None).is_not_null() | padded).any()).item():
+        if distinct.select((fault.is_not_null() | padded).any()).item():
             return False
     return True
 
@@ -71,57 +76,53 @@ def _find_reasons(table: RawTable, times: Times, decimal_comma: bool) -> pl.Seri
     """Return why each row can't be used, null for usable rows; the first fault found counts."""
     frame = table.frame.with_columns(micros=times.micros)
     names = table.columns
-    chain = pl.when(pl.lit(False)).then(pl.lit(""))
+    faults: list[Fault] = []
     if "is_wide" in frame.columns:
-        chain = chain.when(pl.col("is_wide")).then(
-            pl.lit(f"more than {len(table.found_columns)} fields")
-        )
-    for role in ("user_id", "item_id"):
-        chain = _judge_id(chain, role, names[role], table.is_lossy)
+        faults.append((pl.col("is_wide"), pl.lit(f"more than {len(table.found_columns)} fields")))
+    for role in IDS:
+        faults += _id_faults(role, names[role], table.is_lossy)
     time = pl.col("timestamp")
     is_absent = time.is_null()
     if frame.schema["timestamp"] == pl.String:
         is_absent = is_absent | (time.str.strip_chars() == "")
+    faults.append((is_absent, pl.lit(f"{names['timestamp']} is missing")))
     value = time.cast(pl.String, strict=False).str.slice(0, 60)
-    chain = chain.when(is_absent).then(pl.lit(f"{names['timestamp']} is missing"))
-    chain = chain.when(pl.col("micros").is_null()).then(
-        pl.format(
-            "{} '{}' is not {}",
-            pl.lit(names["timestamp"]),
-            value,
-            pl.lit(times.expected),
-        )
-    )
+    text = pl.format("{} '{}' is not {}", pl.lit(names["timestamp"]), value, pl.lit(times.expected))
+    faults.append((pl.col("micros").is_null(), text))
     if "rating" in frame.columns:
-        chain = _judge_rating(chain, frame.schema["rating"], names["rating"], decimal_comma)
-    return frame.select(reason=chain.otherwise(None))["reason"]
+        faults.append(_rating_fault(frame.schema["rating"], names["rating"], decimal_comma))
+    return frame.select(reason=_first_fault(faults))["reason"]
 
 
-def _judge_id(chain: pl.Expr, role: str, name: str, is_lossy: bool) -> pl.Expr:
+def _first_fault(faults: Sequence[Fault]) -> pl.Expr:
+    return pl.coalesce([pl.when(condition).then(reason) for condition, reason in faults])
+
+
+def _id_faults(role: Role, name: str, is_lossy: bool) -> list[Fault]:
     text = pl.col(role).str.strip_chars()
-    chain = chain.when(pl.col(role).is_null() | (text == "")).then(pl.lit(f"{name} is missing"))
-    chain = chain.when(text.is_in(MISSING)).then(pl.format("{} is '{}'", pl.lit(name), text))
-    chain = chain.when(text.str.len_bytes() > MAX_ID_BYTES).then(
-        pl.lit(f"{name} is longer than {MAX_ID_BYTES} bytes")
-    )
-    chain = chain.when(text.str.contains("\0", literal=True)).then(
-        pl.lit(f"{name} holds a NUL character")
-    )
+    faults = [
+        (pl.col(role).is_null() | (text == ""), pl.lit(f"{name} is missing")),
+        (text.is_in(MISSING), pl.format("{} is '{}'", pl.lit(name), text)),
+        (
+            text.str.len_bytes() > MAX_ID_BYTES,
+            pl.lit(f"{name} is longer than {MAX_ID_BYTES} bytes"),
+        ),
+        (text.str.contains("\0", literal=True), pl.lit(f"{name} holds a NUL character")),
+    ]
     if is_lossy:
-        chain = chain.when(text.str.contains(REPLACEMENT, literal=True)).then(
-            pl.lit(f"{name} is not valid UTF-8")
-        )
-    return chain
+        is_damaged = text.str.contains(REPLACEMENT, literal=True)
+        faults.append((is_damaged, pl.lit(f"{name} is not valid UTF-8")))
+    return faults
 
 
-def _judge_rating(chain: pl.Expr, dtype: pl.DataType, name: str, decimal_comma: bool) -> pl.Expr:
+def _rating_fault(dtype: pl.DataType, name: str, decimal_comma: bool) -> Fault:
     number = _to_rating(dtype, decimal_comma)
     given = pl.col("rating").is_not_null()
     if dtype == pl.String:
         given = given & (pl.col("rating").str.strip_chars() != "")
-    is_bad = given & ~(number.is_finite().fill_null(False))
     value = pl.col("rating").cast(pl.String, strict=False).str.slice(0, 60)
-    return chain.when(is_bad).then(pl.format("{} '{}' is no number", pl.lit(name), value))
+    is_bad = given & ~number.is_finite().fill_null(False)
+    return is_bad, pl.format("{} '{}' is no number", pl.lit(name), value)
 
 
 def _collect_unparsed(table: RawTable, reasons: pl.Series, is_usable: pl.Series) -> pl.DataFrame:

@@ -67,7 +67,7 @@ def parse_times(values: pl.Series, unit: TimeUnitChoice, label: str) -> Times:
     if unit == "iso" or (unit == "auto" and num_iso > num_numbers):
         return _finish_iso(values, iso, num_numbers, label, unit)
     if num_numbers == 0:
-        _raise_unreadable(values, label)
+        raise _unreadable(values, label)
     if unit != "auto":
         micros = _to_micros(integers, floats, unit)
         return Times(micros, unit, f"a number of {unit} from 1970 to 2100")
@@ -129,7 +129,7 @@ def _finish_iso(
     values: pl.Series, iso: pl.Series | None, num_numbers: int, label: str, unit: str
 ) -> Times:
     if iso is None or iso.null_count() == len(iso):
-        _raise_unreadable(values, label)
+        raise _unreadable(values, label)
     if unit == "auto" and num_numbers > MAX_ODD_SHARE * len(values):
         raise DataError(
             f"{label} mixes ISO 8601 text with {num_numbers} plain numbers. Write all times in "
@@ -144,10 +144,10 @@ def _finish_iso(
     return Times(_in_range(iso), "iso", warnings=warnings)
 
 
-def _raise_unreadable(values: pl.Series, label: str) -> None:
+def _unreadable(values: pl.Series, label: str) -> DataError:
     present = values.drop_nulls()
     example = shorten(present[0]) if len(present) else "nothing"
-    raise DataError(
+    return DataError(
         f"{label} holds no time that can be read (first value: {example}). Expected seconds, "
         "milliseconds or microseconds since 1970, or ISO 8601 such as 2015-06-09T19:39:37Z. Is it "
         "the right column? Set data.time_column."
