@@ -25,6 +25,7 @@ def linear_cross_entropy(
     targets: Tensor,
     *,
     label_smoothing: float = 0.0,
+    additions: tuple[Tensor, Tensor] | None = None,
     chunk_elements: int | None = None,
 ) -> Tensor:
     """Mean cross-entropy of the scores ``hidden @ weight.T + bias`` over all real items.
@@ -37,6 +38,8 @@ def linear_cross_entropy(
         bias: (V,) or None; entry 0 takes no part.
         targets: (T,) int64 in 1..V-1.
         label_smoothing: share of the target probability spread evenly over the real items.
+        additions: items (T, K) int64 and what is added to their scores (T, K); each real item at
+            most once per position, 0 where there is none.
         chunk_elements: logits held at a time; by default what suits the device.
 
     Returns:
@@ -48,7 +51,8 @@ def linear_cross_entropy(
     """
     if chunk_elements is None:
         chunk_elements = GPU_CHUNK_ELEMENTS if hidden.is_cuda else CPU_CHUNK_ELEMENTS
-    loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, chunk_elements)
+    items, values = (None, None) if additions is None else additions
+    loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, items, values, chunk_elements)
     if label_smoothing == 0.0:
         return loss
     # Smoothing adds a term linear in the logits: eps * (target's score - mean score), whose two
@@ -58,6 +62,9 @@ def linear_cross_entropy(
     if bias is not None:
         target_score = target_score + bias[targets]
         mean_score = mean_score + bias[1:].mean()
+    if additions is not None:
+        target_score = target_score + (values * (items == targets[:, None])).sum(dim=1)
+        mean_score = mean_score + values.sum(dim=1) / (weight.shape[0] - 1)
     return loss + label_smoothing * (target_score - mean_score).mean()
 
 
@@ -71,6 +78,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
+        items: Tensor | None,
+        values: Tensor | None,
         chunk_elements: int,
     ) -> Tensor:
         accumulate = torch.float64 if hidden.dtype == torch.float64 else torch.float32
@@ -84,10 +93,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         grad_bias = torch.zeros_like(offset) if ctx.needs_input_grad[2] else None
+        grad_values = torch.empty_like(values) if ctx.needs_input_grad[5] else None
         loss = offset.new_zeros(())
         for start in range(0, hidden.shape[0], rows):
             states, wanted = hidden[start : start + rows], targets[start : start + rows]
             logits = _logits(states.to(compute), head, offset)
+            if items is not None:
+                # Padding's score is -inf, so what the empty places add to it changes nothing.
+                chosen = items[start : start + rows]
+                logits.scatter_add_(1, chosen, values[start : start + rows].to(accumulate))
             score = logits.gather(1, wanted[:, None])
             highest = logits.amax(dim=1, keepdim=True)
             exponentials = logits.sub_(highest).exp_()
@@ -103,20 +117,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 _add_product(grad_weight, wide.T, (states * share).to(compute))
             if grad_bias is not None:
                 grad_bias += exponentials.T @ share[:, 0]
+            if grad_values is not None:
+                probabilities = exponentials.gather(1, chosen) * share
+                grad_values[start : start + rows] = probabilities - (chosen == wanted[:, None])
         if grad_weight is not None:
             grad_weight.index_add_(0, targets, hidden.to(weight.dtype), alpha=-1)
         if grad_bias is not None:
             grad_bias.index_add_(0, targets, torch.ones_like(targets, dtype=accumulate), alpha=-1)
         scale = 1.0 / hidden.shape[0]
-        gradients = (grad_hidden, grad_weight, grad_bias)
+        gradients = (grad_hidden, grad_weight, grad_bias, grad_values)
         ctx.save_for_backward(*(None if g is None else g.mul_(scale) for g in gradients))
         return loss * scale
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = (None if g is None else g * grad_loss for g in ctx.saved_tensors)
-        return (*gradients, None, None)
+        hidden, weight, bias, values = (
+            None if g is None else g * grad_loss for g in ctx.saved_tensors
+        )
+        return hidden, weight, bias, None, None, values, None
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:

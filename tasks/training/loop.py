@@ -25,6 +25,8 @@ from tasks.training.plan import (
 from tasks.training.snapshot import Progress, capture, copy_weights, restore, seed_everything
 from tasks.training.step import StepResult, TrainingParts
 
+CPU_CHECK_EVERY = 1
+"""Steps between two looks at the loss on a CPU, where a look costs nothing."""
 GPU_CHECK_EVERY = 50
 """Steps between two looks at the loss on a GPU, where a look makes the host wait."""
 
@@ -66,11 +68,13 @@ def train(
     if checkpoints is not None:
         progress = _resume(checkpoints, model, optimizer, observers)
     progress.sums = progress.sums.to(device)
-    check_every = 1 if device.type == "cpu" else GPU_CHECK_EVERY
+    check_every = CPU_CHECK_EVERY if device.type == "cpu" else GPU_CHECK_EVERY
     unchecked: list[_Unchecked] = []
     clock = _Clock(progress)
 
     def save(failed: bool = False) -> None:
+        if unchecked and not failed:  # what is resumed from has to be sound
+            _check_finite(unchecked, progress, save, checkpoints)
         if checkpoints is not None:
             clock.tick()
             write = checkpoints.save_failure if failed else checkpoints.save

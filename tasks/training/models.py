@@ -90,6 +90,7 @@ class NeuralModel:
                 tied=settings["tied"],
                 dropout=settings["dropout"],
                 time_gaps=settings.get("time_gaps", False),
+                repeat_window=max_seq_len if settings.get("repeat_bias", False) else 0,
             )
         return NeuralRecommender(self.name, model.eval(), dict(settings), max_seq_len)
 

@@ -19,6 +19,7 @@ from tasks.training.batches import Batch
 from tasks.training.fused_cross_entropy import linear_cross_entropy
 from tasks.training.negatives import NegativeSampler
 from xlstm_model import SequenceRecommender
+from xlstm_model.repeats import Repeats, repeats_at
 
 Objective = Callable[[nn.Module, Tensor, Batch], Tensor]
 SampledLoss = Literal["sampled_softmax", "bpr", "bce", "gbce"]
@@ -46,10 +47,20 @@ class FullCrossEntropy:
     def __call__(self, model: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
         states, targets = valid_positions(hidden, batch)
         if not has_linear_head(model):
-            return losses.cross_entropy(model.head(states), targets, self.label_smoothing)
+            scores = model.head(states)
+            if (repeats := find_repeats(model, batch)) is not None:
+                scores = model.repeats(scores, repeats)
+            return losses.cross_entropy(scores, targets, self.label_smoothing)
         query, vectors = query_and_vectors(model, states)
+        repeats = find_repeats(model, batch)
+        additions = None if repeats is None else model.repeats.additions(repeats)
         return linear_cross_entropy(
-            query, vectors, None, targets, label_smoothing=self.label_smoothing
+            query,
+            vectors,
+            None,
+            targets,
+            label_smoothing=self.label_smoothing,
+            additions=additions,
         )
 
 
@@ -78,6 +89,9 @@ class SampledObjective:
             rows = batch.positions // batch.mask.shape[1]
             negative = _scores_by_row(model, hidden, batch, drawn.item_ids)
             item_ids, log_q = drawn.item_ids[rows], drawn.log_q[rows]
+        if (repeats := find_repeats(model, batch)) is not None:
+            positive = positive + model.repeats.of_items(targets[:, None], repeats)[:, 0]
+            negative = negative + model.repeats.of_items(item_ids, repeats)
         valid = self._valid(item_ids, targets, drawn.is_positive, batch)
         if self.loss == "sampled_softmax":
             return losses.sampled_softmax(positive, negative, log_q, valid)
@@ -100,6 +114,16 @@ class SampledObjective:
         if is_positive is not None:
             valid = valid & ~is_positive[batch.positions // batch.mask.shape[1]]
         return valid
+
+
+def find_repeats(model: nn.Module, batch: Batch) -> Repeats | None:
+    """What each real position's history holds; None for a model without a repeat bias."""
+    bias = getattr(model, "repeats", None)
+    if bias is None:
+        return None
+    rows = batch.positions // batch.mask.shape[1]
+    columns = batch.positions % batch.mask.shape[1]
+    return repeats_at(batch.item_ids, rows, columns, bias.window)
 
 
 def _scores_by_row(model: nn.Module, hidden: Tensor, batch: Batch, item_ids: Tensor) -> Tensor:

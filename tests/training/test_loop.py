@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from tasks.training import loop
 from tasks.training.checkpoint import CheckpointFolder
 from tasks.training.loop import evaluating, train
 from tasks.training.models import MODELS, NeuralModel
@@ -244,3 +245,19 @@ def test_plans_out_of_range_are_refused(field):
         TrainingPlan(**{"max_epochs": 1, field: 0})
     with pytest.raises(ValueError, match="learning_rate is 0"):
         TrainingPlan(max_epochs=1, learning_rate=0)
+
+
+def test_a_checkpoint_is_never_written_over_an_unseen_nan(make_parts, plan, tmp_path, monkeypatch):
+    """Where losses are looked at rarely, as on a GPU, saving looks first."""
+    monkeypatch.setattr(loop, "CPU_CHECK_EVERY", 1000)
+    parts = make_parts()
+    calls = iter(range(1, 100))
+
+    def step(*arguments, **options):
+        result = parts.step(*arguments, **options)
+        return result._replace(loss=result.loss * (float("nan") if next(calls) == 6 else 1.0))
+
+    checkpoints = CheckpointFolder(tmp_path, "x")
+    with pytest.raises(NonFiniteLossError, match="step 6"):
+        train(replace(parts, step=step), plan, checkpoints=checkpoints)
+    assert checkpoints.load_latest()[0].step <= 5
