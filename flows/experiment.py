@@ -21,7 +21,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import artifacts
 from flows.dag import Stage, read_dag, unchanged_stages
 from flows.process import Commands
-from flows.reproduce import StageRefusedError, StageResult, run_stage
+from flows.reproduce import ExperimentResult, StageRefusedError, StageResult, run_stage
 from flows.run_logs import ExperimentFailedError, shorten_expected_errors
 from flows.workspace import Workspace, open_workspace
 from tasks import tracking
@@ -35,18 +35,6 @@ RETRY_SECONDS = 5
 
 
 shorten_expected_errors()
-
-
-@dataclass(frozen=True)
-class ExperimentResult:
-    """What an experiment did."""
-
-    workspace: str
-    """Folder with settings and results."""
-    outcomes: dict[str, str] = field(default_factory=dict)
-    """Stage -> ran, unchanged or from cache."""
-    seconds: float = 0.0
-    """Wall time of the flow."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,18 @@ class StageResult:
     name: str
     outcome: Outcome
     seconds: float
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """What an experiment did."""
+
+    workspace: str
+    """Folder with settings and results."""
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """Stage -> ran, unchanged or from cache."""
+    seconds: float = 0.0
+    """Wall time of the flow."""
 
 
 def run_stage(

@@ -8,30 +8,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows import prefect_environment
 from flows.dag import read_dag, unchanged_stages
-
-if TYPE_CHECKING:
-    from flows.experiment import ExperimentResult
+from flows.reproduce import ExperimentResult
 
 HEALTH_SECONDS = 5.0
 logger = logging.getLogger("assay.flows")
 
 
-def is_up_to_date(workspace: Path) -> bool:
-    """Whether no stage of a workspace has anything to do; takes a second, not a server.
-
-    Args:
-        workspace: Folder with ``dvc.yaml``.
-    """
-    dag = read_dag(workspace)
-    return len(unchanged_stages(dag)) == len(dag)
-
-
 def run_experiment(workspace: Path, *, use_dvc: bool = True) -> ExperimentResult:
-    """Run the experiment flow in this process.
+    """Run the experiment flow in this process; return at once where no stage has anything to do.
 
     With a Prefect server configured (``PREFECT_API_URL``) the run shows there; when none is, or it
     does not answer, a temporary one is started.
@@ -44,6 +31,11 @@ def run_experiment(workspace: Path, *, use_dvc: bool = True) -> ExperimentResult
         ExperimentFailedError: a stage failed.
         WorkspaceBusyError: another experiment runs in the workspace.
     """
+    if use_dvc:
+        dag = read_dag(workspace)
+        if len(unchanged_stages(dag)) == len(dag):
+            # Seconds for a server that would have nothing to show.
+            return ExperimentResult(str(workspace), {stage.name: "unchanged" for stage in dag})
     prefect_environment.prepare()
     from flows.experiment import experiment
 

@@ -93,23 +93,51 @@ def translated(uri: str) -> Iterator[None]:
 
 
 def _open_database(uri: str, path: Path) -> Any:
+    """Open a SQLite store; one last used with another MLflow may be migrated, so it is copied."""
+    import mlflow
+
+    mark = Path(f"{path}.mlflow-version")
+    known = mark.read_text(encoding="utf-8") if mark.exists() else ""
+    version = _schema_version(path)
+    copy = path.with_suffix(".before-upgrade.db")
+    if version and known != mlflow.__version__:
+        shutil.copyfile(path, copy)
+    client = _migrated_client(uri)
+    if version and known != mlflow.__version__ and _schema_version(path) == version:
+        copy.unlink()
+    if not version:
+        # Readers, such as the user interface, don't block a writer.
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+    if known != mlflow.__version__:
+        mark.write_text(mlflow.__version__, encoding="utf-8")
+    return client
+
+
+def _migrated_client(uri: str) -> Any:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    is_new = not path.exists() or path.stat().st_size == 0
+    client = MlflowClient(uri)
     try:
-        client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     except MlflowException as error:
         if "out-of-date database schema" not in str(error):
             raise
-        shutil.copyfile(path, path.with_suffix(".before-upgrade.db"))
         command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
         subprocess.run(command, check=True)  # noqa: S603 - our own arguments, no shell
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
-    if is_new:
-        # Readers, such as the user interface, don't block a writer.
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
     return client
+
+
+def _schema_version(path: Path) -> str:
+    """Migration a SQLite store is at; empty for a new one."""
+    if not path.exists():
+        return ""
+    with closing(sqlite3.connect(path)) as database:
+        try:
+            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError:
+            return ""
+    return str(row[0]) if row else ""

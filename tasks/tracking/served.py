@@ -21,10 +21,7 @@ NUM_EXAMPLE_ITEMS = 3
 
 def log_model(store: Store, record: Record) -> None:
     """Log the folder of a model as a pyfunc model of its run, unless the run has one already."""
-    import mlflow.pyfunc
-    import pandas as pd
     from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
 
     run_id = store.run_id(record["key"])
     if model_id(store, run_id):
@@ -35,21 +32,32 @@ def log_model(store: Store, record: Record) -> None:
         store.experiment_id_of(record["key"]), name=record["name"], source_run_id=run_id
     )
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
-        # What MLflow warns of while saving is not for our users: the signature is given.
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model"
+        _save(folder, path, run_id, logged.model_id)
+        client.log_model_artifacts(logged.model_id, str(path))
+    client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _save(folder: Path, path: Path, run_id: str, model: str) -> None:
+    """Write an MLflow model around what `run.copy_model` made, to ``path``."""
+    with warnings.catch_warnings():
+        # MLflow warns of its own type hints on import, and of missing ones while saving; the
+        # signature is given.
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+        import pandas as pd
+        from mlflow.models import Model
+
         mlflow.pyfunc.save_model(
             str(path),
-            mlflow_model=Model(run_id=run_id, model_id=logged.model_id),
+            mlflow_model=Model(run_id=run_id, model_id=model),
             python_model=str(Path(__file__).with_name("served_model.py")),
             artifacts={"model": str(folder)},
             signature=_signature(),
             input_example=pd.DataFrame({"history": [_example_history(folder / "items.csv")]}),
             pip_requirements=requirements(),
         )
-        client.log_model_artifacts(logged.model_id, str(path))
-    client.finalize_logged_model(logged.model_id, "READY")
 
 
 def link_model(store: Store, record: Record) -> None:
@@ -87,7 +95,7 @@ def download_model(store: Store, run_id: str, folder: Path) -> Path:
     import mlflow.artifacts
 
     place = mlflow.artifacts.download_artifacts(
-        artifact_uri=f"models:/{model_id(store, run_id)}",
+        artifact_uri=store.client.get_logged_model(model_id(store, run_id)).artifact_location,
         dst_path=str(folder),
         tracking_uri=store.uri,
     )

@@ -48,7 +48,8 @@ class TopItems(PythonModel):  # type: ignore[misc]
                 history are left out (False).
 
         Returns:
-            Columns ``items`` and ``scores``, both lists, best first.
+            Columns ``items`` and ``scores``, both lists, best first; shorter than ``top_k`` where
+            there are not that many items.
         """
         import torch
 
@@ -67,10 +68,13 @@ class TopItems(PythonModel):  # type: ignore[misc]
             if params.get("filter_seen", False):
                 scores = scores.scatter(1, item_ids, float("-inf"))
             best = torch.topk(scores, top_k, dim=1)
+        possible = best.values.isfinite().sum(dim=1).tolist()
+        items = [list(self._raw_ids[row]) for row in best.indices.numpy()]
+        values = best.values.double().tolist()
         return pd.DataFrame(
             {
-                "items": [list(self._raw_ids[row]) for row in best.indices.numpy()],
-                "scores": best.values.double().tolist(),
+                "items": [row[:count] for row, count in zip(items, possible, strict=True)],
+                "scores": [row[:count] for row, count in zip(values, possible, strict=True)],
             }
         )
 

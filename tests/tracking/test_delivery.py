@@ -1,0 +1,179 @@
+"""MLflow may be away at any time: nothing is lost, nothing arrives twice, order is kept."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import tracking
+from tasks.settings import Settings
+from tasks.tracking import delivery
+from tasks.tracking.journal import Journal
+from tests.tracking.conftest import children, parents, runs, toy_settings, train
+
+NOBODY = "http://127.0.0.1:9"
+"""The discard port: nothing listens there."""
+
+
+@pytest.fixture
+def away(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server that can't be reached, until the returned function is called."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+    yield lambda: monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    delivery.forget_store(NOBODY)
+
+
+def test_a_training_survives_a_server_that_is_away(
+    settings: Settings,
+    workspace: Path,
+    client: Any,
+    away: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train(settings, workspace, "popularity")
+    assert "can't be reached" in caplog.text
+    assert "records wait in" in caplog.text
+    assert runs(client) == {}
+
+    away()
+    train(settings, workspace, "gru")
+
+    (parent,) = parents(client)
+    assert set(children(client, parent)) == {"popularity seed 0", "gru seed 0"}
+    history = client.get_metric_history(runs(client)["popularity seed 0"].info.run_id, "train/loss")
+    assert [point.step for point in history] == [1, 2, 3]
+    assert delivery.count_waiting(workspace) == 0
+
+
+def test_after_a_failure_the_server_is_not_asked_again_for_a_minute(
+    settings: Settings, workspace: Path, away: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+    real = delivery.Store
+    monkeypatch.setattr(delivery, "Store", lambda uri: tries.append(uri) or real(uri))
+
+    train(settings, workspace, "popularity")
+    train(settings, workspace, "gru")
+
+    assert tries == [NOBODY]
+
+
+def test_delivering_again_changes_nothing(settings: Settings, workspace: Path, client: Any) -> None:
+    train(settings, workspace, "gru")
+    before = _everything(client)
+    for path in (workspace / ".assay" / "spool").glob("*.jsonl"):
+        # As if the process had been killed after delivering and before noting it.
+        kept = [e.record for e in Journal(path).entries() if "path" not in e.record]
+        Journal(path).remove()
+        Journal(path).append(kept)
+
+    outcome = tracking.deliver(workspace)
+
+    assert outcome.problem == ""
+    assert outcome.refused == 0
+    assert outcome.delivered > 5
+    assert _everything(client) == before
+
+
+def test_what_mlflow_refuses_holds_up_nothing(
+    settings: Settings, workspace: Path, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tracking.model_run(settings, workspace, "gru", 0) as run:
+        run.log_params({"data": {"split": "another value for the same key"}})
+        run.log.add("nonsense")
+        run.log_params({"kept": 1})
+
+    found = runs(client)["gru seed 0"]
+    assert found.data.params["kept"] == "1"
+    assert found.info.status == "FINISHED"
+    spool = workspace / ".assay" / "spool"
+    refused = [json.loads(line) for line in (spool / "refused.jsonl").read_text().splitlines()]
+    assert [record["op"] for record in refused] == ["params", "nonsense"]
+    assert "data.split" in refused[0]["reason"]
+    assert "refused a record" in caplog.text
+
+
+def test_an_older_database_is_upgraded_and_a_copy_kept(settings: Settings, workspace: Path) -> None:
+    path = workspace / ".assay" / "mlflow.db"
+    newest = _version(path)
+    _downgrade(path)
+    assert _version(path) != newest
+
+    train(settings, workspace, "gru")
+
+    assert _version(path) == newest
+    assert _version(path.with_suffix(".before-upgrade.db")) != newest
+    assert delivery.count_waiting(workspace) == 0
+
+
+def _version(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        (version,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(version)
+
+
+def _downgrade(path: Path) -> None:
+    """Take the last migration back, if it can be; else skip."""
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config
+
+    try:
+        command.downgrade(_get_alembic_config(f"sqlite:///{path}"), "-1")
+    except NotImplementedError:
+        pytest.skip("MLflow's newest migration can't be taken back")
+
+
+def _everything(client: Any) -> dict[str, Any]:
+    return {
+        name: (
+            run.info.run_id,
+            run.info.status,
+            run.data.params,
+            run.data.tags,
+            {
+                key: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, key)]
+                for key in run.data.metrics
+            },
+        )
+        for name, run in runs(client).items()
+    }
+
+
+def _train_in_process(folder: str, number: int) -> None:
+    workspace = Path(folder) / f"workspace_{number}"
+    workspace.mkdir()
+    train(toy_settings(), workspace, "gru")
+
+
+@pytest.mark.long
+def test_eight_processes_share_a_store_that_does_not_exist_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'shared.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_train_in_process, args=(str(tmp_path), number))
+        for number in range(8)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0] * 8
+    client = MlflowClient(uri)
+    listed = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
+    assert len(listed) == 16
+    for number in range(8):
+        assert delivery.count_waiting(tmp_path / f"workspace_{number}") == 0
+    delivery.forget_store(uri)

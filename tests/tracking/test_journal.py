@@ -1,0 +1,43 @@
+"""Journals lose no whole record and repeat none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.tracking.journal import Journal
+
+
+def test_records_come_back_in_order(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "spool" / "1.jsonl")
+    journal.append([{"op": "a"}, {"op": "b", "value": float("nan")}])
+    journal.append([{"op": "c", "path": tmp_path}])
+
+    records = [entry.record for entry in journal.entries()]
+
+    assert [record["op"] for record in records] == ["a", "b", "c"]
+    assert records[2]["path"] == str(tmp_path)
+
+
+def test_a_torn_line_is_passed_over_and_the_next_record_is_whole(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "1.jsonl")
+    journal.append([{"op": "a"}])
+    with journal.path.open("ab") as file:
+        file.write(b'{"op": "killed whi')
+    assert [entry.record for entry in journal.entries()] == [{"op": "a"}]
+
+    journal.append([{"op": "b"}])
+
+    assert [entry.record for entry in journal.entries()] == [{"op": "a"}, {}, {"op": "b"}]
+
+
+def test_only_what_was_not_delivered_waits(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "1.jsonl")
+    journal.append([{"op": "a"}, {"op": "b"}, {"op": "c"}])
+    assert journal.num_waiting() == 3
+
+    journal.mark_delivered(list(journal.entries())[1].end)
+
+    assert [entry.record["op"] for entry in journal.entries(journal.delivered())] == ["c"]
+    assert journal.num_waiting() == 1
+    journal.remove()
+    assert list(tmp_path.iterdir()) == []
