@@ -1,13 +1,46 @@
-"""Planted faults, listed by the room they spoil."""
+"""Planted faults and healthy variants, listed by what they spoil or change."""
 
 from __future__ import annotations
 
-from tasks.faults import data_faults, evaluation_faults, model_faults, training_faults
-from tasks.faults.fault import Fault
+from tasks.faults import (
+    batch_faults,
+    core_faults,
+    embedding_faults,
+    encoding_faults,
+    evaluation_faults,
+    held_out_faults,
+    log_faults,
+    loss_faults,
+    mlstm_faults,
+    optimizer_faults,
+    slstm_faults,
+    split_faults,
+    training_faults,
+    xlstm_block_faults,
+)
+from tasks.faults.fault import Fault, HealthyVariant
+from tasks.faults.healthy_programs import PROGRAMS
+from tasks.faults.healthy_variants import DATA, SETTINGS
 
 FAULTS: tuple[Fault, ...] = (
-    *data_faults.FAULTS,
-    *model_faults.FAULTS,
+    *log_faults.FAULTS,
+    *encoding_faults.FAULTS,
+    *split_faults.FAULTS,
+    *batch_faults.FAULTS,
+    *embedding_faults.FAULTS,
+    *core_faults.FAULTS,
+    *xlstm_block_faults.FAULTS,
+    *slstm_faults.FAULTS,
+    *mlstm_faults.FAULTS,
+    *loss_faults.FAULTS,
+    *optimizer_faults.FAULTS,
     *training_faults.FAULTS,
     *evaluation_faults.FAULTS,
 )
+"""Listed faults: questions may be improved on them."""
+
+HELD_OUT: tuple[Fault, ...] = held_out_faults.FAULTS
+"""Faults no question may be improved on: they estimate the rate on faults nobody has seen."""
+
+VARIANTS: tuple[HealthyVariant, ...] = (*SETTINGS, *PROGRAMS, *DATA)
+"""Healthy programs that have to stay green."""

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import nn
-
-from tasks.diagnostics.subject import PreparedLog, RawLog, Subject
+from tasks.diagnostics.subject import Subject
 
 Layer = Literal["data", "model", "xlstm", "training", "evaluation"]
 Effort = Literal["exact", "after_training", "deep"]
 
 ANY_MODEL: frozenset[str] = frozenset()
+RECURRENT = frozenset({"gru", "lstm", "xlstm", "slstm", "mlstm"})
+WITH_SLSTM = frozenset({"xlstm", "slstm"})
+WITH_MLSTM = frozenset({"xlstm", "mlstm"})
+WITH_XLSTM = frozenset({"xlstm", "slstm", "mlstm"})
+"""Models by what they are made of: `slstm` and `mlstm` are stacks of one kind of block."""
+
+
+def unchanged(subject: Subject) -> Subject:
+    """Return the subject as it is: the fault, or variant, lies in its settings alone."""
+    return subject
+
+
+def at(*stages: str) -> frozenset[str]:
+    """Name the stages that place a fault rightly."""
+    return frozenset(stages)
 
 
 @dataclass(frozen=True)
@@ -26,27 +39,31 @@ class Fault:
         id: Unique name.
         title: What is wrong, one sentence.
         layer: Where it is planted.
-        severity: Share of the strongest form, in (0, 1].
         source: Where it was seen in the wild.
         expected: Ids of questions of which at least one has to turn faulty.
         stages: Stages that name the place rightly.
+        apply: Clean subject -> faulty subject.
+        severity: Share of the strongest form, in (0, 1].
         quiet: Ids of questions that must not turn faulty.
         effort: The cheapest mode of diagnosis that can see it.
         models: Models it can be planted in; empty means every model.
-        apply: Clean subject -> faulty subject.
+        needs: Settings of the clean program it is planted in, besides the usual ones.
+        settings: Settings of the faulty program alone: legal values, badly chosen.
     """
 
     id: str
     title: str
     layer: Layer
-    severity: float
     source: str
     expected: frozenset[str]
     stages: frozenset[str]
-    apply: Callable[[Subject], Subject]
+    apply: Callable[[Subject], Subject] = unchanged
+    severity: float = 1.0
     quiet: frozenset[str] = frozenset()
     effort: Effort = "exact"
     models: frozenset[str] = ANY_MODEL
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.severity <= 1:
@@ -57,6 +74,8 @@ class Fault:
             raise ValueError(
                 f"{self.id} expects {sorted(self.expected & self.quiet)} to fire and to be quiet."
             )
+        if self.apply is unchanged and not self.settings:
+            raise ValueError(f"{self.id} changes nothing; give it `apply` or `settings`.")
 
     def plant(self, subject: Subject) -> Subject:
         """Return the subject with the fault in it, named after it."""
@@ -72,43 +91,11 @@ class HealthyVariant:
         title: What is different, one sentence.
         apply: Clean subject -> another healthy subject.
         models: Models it applies to; empty means every model.
+        settings: Settings of the variant, besides the usual ones.
     """
 
     id: str
     title: str
-    apply: Callable[[Subject], Subject]
+    apply: Callable[[Subject], Subject] = unchanged
     models: frozenset[str] = ANY_MODEL
-
-
-def change_prepared(subject: Subject, change: Callable[[PreparedLog], PreparedLog]) -> Subject:
-    """Plant a fault into preparation: it spoils what is prepared, now and on every other log."""
-    prepare, ready, log = subject.prepare, subject.ready, subject.log
-
-    def prepare_wrongly(given: RawLog) -> PreparedLog:
-        if ready is not None and (given is log or prepare is None):
-            return change(ready)
-        return change(prepare(given))
-
-    return subject.replace(prepare=prepare_wrongly)
-
-
-def change_model(subject: Subject, change: Callable[[nn.Module], nn.Module]) -> Subject:
-    """Plant a fault into every model the program builds; `change` may work in place."""
-    build = subject.build_model
-
-    def build_wrongly(num_items: int, seed: int, **settings: Any) -> nn.Module:
-        return change(build(num_items, seed, **settings))
-
-    return subject.replace(build_model=build_wrongly)
-
-
-def first_embedding(model: nn.Module) -> nn.Embedding:
-    """Return the item embedding: the first one with more than one row.
-
-    Raises:
-        ValueError: The model has none, so the fault can't be planted.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Embedding) and module.num_embeddings > 1:
-            return module
-    raise ValueError(f"{type(model).__name__} holds no nn.Embedding; this fault needs one.")
+    settings: Mapping[str, Any] = field(default_factory=dict)

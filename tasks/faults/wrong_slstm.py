@@ -1,0 +1,130 @@
+"""sLSTM cells with one mistake each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tasks.faults.written_out import WrittenOutSLSTM
+from xlstm_model.blocks.recurrence import SLSTMRecurrence
+from xlstm_model.cells import SLSTMState
+
+
+class NoStabiliser(WrittenOutSLSTM):
+    def begin(self, gates_preact: Tensor, state: Any) -> SLSTMState:
+        state = super().begin(gates_preact, state)
+        return state._replace(m=torch.zeros_like(state.m))
+
+    def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
+        write, keep = igate.exp(), fgate.exp()
+        c = keep * state.c + write * torch.tanh(zgate)
+        n = keep * state.n + write
+        h = torch.sigmoid(ogate) * c / n
+        return h, SLSTMState(h, c, n, state.m)
+
+
+class SharedState(WrittenOutSLSTM):
+    def between(self, state: SLSTMState) -> SLSTMState:
+        return SLSTMState(*(part.mean(dim=0, keepdim=True).expand_as(part) for part in state))
+
+
+class CarriedState(WrittenOutSLSTM):
+    kept: SLSTMState | None = None
+
+    def begin(self, gates_preact: Tensor, state: Any) -> SLSTMState:
+        if state is None and self.kept is not None and len(self.kept.h) == len(gates_preact):
+            return self.kept
+        return super().begin(gates_preact, state)
+
+    def end(self, state: SLSTMState) -> SLSTMState:
+        self.kept = SLSTMState(*(part.detach() for part in state))
+        return state
+
+
+class MeanOverTime(SLSTMRecurrence):
+    def forward(self, gates_preact: Tensor, **more: Any) -> Any:
+        h, state = super().forward(gates_preact, **more)
+        return h.mean(dim=1, keepdim=True).expand_as(h), state
+
+
+class MeanOverBatchAndTime(SLSTMRecurrence):
+    def forward(self, gates_preact: Tensor, **more: Any) -> Any:
+        h, state = super().forward(gates_preact, **more)
+        return h.mean(dim=(0, 1), keepdim=True).expand_as(h), state
+
+
+class RandomStart(WrittenOutSLSTM):
+    def begin(self, gates_preact: Tensor, state: Any) -> SLSTMState:
+        state = super().begin(gates_preact, state)
+        return state._replace(h=torch.randn_like(state.h))
+
+
+class NoRecurrence(WrittenOutSLSTM):
+    def recurrent(self, h: Tensor) -> Tensor:
+        return super().recurrent(torch.zeros_like(h))
+
+
+class GatesSwapped(WrittenOutSLSTM):
+    def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
+        return super().update(fgate, igate, zgate, ogate, state)
+
+
+class ResetEachStep(WrittenOutSLSTM):
+    def between(self, state: SLSTMState) -> SLSTMState:
+        return self.initial_state(len(state.h), device=state.h.device, dtype=state.h.dtype)
+
+
+class DetachedState(WrittenOutSLSTM):
+    def between(self, state: SLSTMState) -> SLSTMState:
+        return SLSTMState(*(part.detach() for part in state))
+
+
+class NotNormalised(WrittenOutSLSTM):
+    def output(self, ogate: Tensor, c: Tensor, n: Tensor) -> Tensor:
+        return ogate * c
+
+
+class CentredNormaliser(WrittenOutSLSTM):
+    def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
+        _, after = super().update(igate, fgate, zgate, ogate, state)
+        n = F.layer_norm(after.n.flatten(1), (after.n[0].numel(),)).view_as(after.n)
+        h = torch.sigmoid(ogate) * after.c / n
+        return h, SLSTMState(h, after.c, n, after.m)
+
+
+class StabiliserReset(WrittenOutSLSTM):
+    def between(self, state: SLSTMState) -> SLSTMState:
+        empty = torch.isinf(state.m)
+        return state._replace(m=torch.where(empty, state.m, torch.zeros_like(state.m)))
+
+
+class HalfPrecision(WrittenOutSLSTM):
+    def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
+        # In half precision throughout, as under an autocast that reaches the gates.
+        halves = (part.half() for part in (igate, fgate, zgate, ogate))
+        lower = SLSTMState(*(part.half() for part in state))
+        h, after = super().update(*halves, lower)
+        return h.to(igate.dtype), SLSTMState(*(part.to(igate.dtype) for part in after))
+
+
+class DroppedState(WrittenOutSLSTM):
+    def recurrent(self, h: Tensor) -> Tensor:
+        return super().recurrent(F.dropout(h, 0.5, self.training))
+
+
+class Amplified(WrittenOutSLSTM):
+    def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
+        doubled = state._replace(c=2 * state.c)
+        return super().update(igate, fgate, zgate, ogate, doubled)
+
+
+class WideState(SLSTMRecurrence):
+    def forward(self, gates_preact: Tensor, *, mask: Any = None, state: Any = None) -> Any:
+        if state is None:
+            shape = (len(gates_preact), self.num_heads, self.head_dim + 1)
+            zeros = torch.zeros(shape, dtype=gates_preact.dtype)
+            state = SLSTMState(zeros, zeros, zeros, torch.full_like(zeros, -torch.inf))
+        return super().forward(gates_preact, mask=mask, state=state)
