@@ -66,12 +66,14 @@ def refuse_double_backward(reference: str) -> None:
         )
 
 
-def is_traced() -> bool:
-    """Whether a compiler, an exporter or a function transform is watching the operations.
+def must_be_visible() -> bool:
+    """Whether an exporter or a function transform (``torch.func``) is watching the operations.
 
-    A hand-written backward hides them, so the cells then run in plain differentiable operations.
+    An exported program must run without this library, and a transform must see what it transforms,
+    so the cells then run in plain differentiable operations. A compiler keeps the operators of
+    this library as they are.
 
-    >>> is_traced()
+    >>> must_be_visible()
     False
     """
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()

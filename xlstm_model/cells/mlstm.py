@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xlstm_model.cells.checks import check_eps, check_mask, check_shape, is_traced
-from xlstm_model.cells.mlstm_autograd import ChunkwiseMLSTM
+from xlstm_model.cells.checks import check_eps, check_mask, check_shape, must_be_visible
 from xlstm_model.cells.mlstm_gates import denominator_floor
+from xlstm_model.cells.mlstm_op import mlstm_chunkwise_op
 from xlstm_model.cells.mlstm_plain import chunkwise_plain
 from xlstm_model.cells.states import MLSTMState, compute_dtype, empty_mlstm_state
 
@@ -82,14 +82,14 @@ def mlstm_chunkwise(
     log_i, log_f = _log_gates(igate_preact, fgate_preact, mask)
     num_chunks = -(-S // chunk_size)
     dtype = compute_dtype(q.dtype)
-    if is_traced():
+    if must_be_visible():
         if state is None:
             state = empty_mlstm_state(B, NH, DK, v.shape[-1], device=q.device, dtype=dtype)
         h, *end = chunkwise_plain(q, k, v, log_i, log_f, state, mask, eps, num_chunks)
         return h, MLSTMState(*end)
-    start = (None, None, log_i.new_full((B, NH), -math.inf)) if state is None else state
-    h, *end = ChunkwiseMLSTM.apply(q, k, v, log_i, log_f, *start, mask, eps, num_chunks)
-    return h, MLSTMState(*end)
+    start = (None, None, q.new_full((B, NH), -math.inf, dtype=dtype)) if state is None else state
+    c, n, m, h, *_ = mlstm_chunkwise_op(q, k, v, log_i, log_f, *start, mask, eps, num_chunks)
+    return h, MLSTMState(c, n, m)
 
 
 def mlstm_parallel(

@@ -1,7 +1,7 @@
 """The matrix products of the chunkwise mLSTM and their gradients, on tensors cut into chunks.
 
 All tensors are (N, G, L, D) or, without features, (N, G, L); G = B · NH. Nothing here is recorded
-by autograd: ``ChunkwiseMLSTM`` calls both directions.
+by autograd: ``mlstm_chunkwise_op`` calls both directions.
 """
 
 from __future__ import annotations

@@ -72,6 +72,33 @@ def stabilizer_path(
     return total, relative, torch.maximum(border[:-1].unsqueeze(-1), highest), border
 
 
+def stabilizer_path_backward(
+    log_i: Tensor, log_f: Tensor, m: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient of the running stabiliser ``F + M`` of every position.
+
+    Args:
+        log_i: As for ``stabilizer_path``.
+        log_f: As for ``stabilizer_path``.
+        m: As for ``stabilizer_path``.
+        grad: Gradient of ``F_t + M_t`` (N, G, L), changed.
+
+    Returns:
+        Gradients of ``log_i``, of ``log_f`` and of ``m``.
+    """
+    _, relative, _, border = stabilizer_path(log_i, log_f, m)
+    highest, position = torch.cummax(relative, -1)
+    is_carried = border[:-1].unsqueeze(-1) >= highest
+    from_position = torch.zeros_like(grad)
+    onward = torch.zeros_like(m)
+    for n in range(len(grad) - 1, -1, -1):
+        grad[n, :, -1] += onward  # a border is the last position of the chunk before it
+        onward = (grad[n] * is_carried[n]).sum(-1)
+        from_position[n].scatter_add_(-1, position[n], grad[n] * ~is_carried[n])
+    grad_total = grad - from_position
+    return from_position, grad_total.flip(-1).cumsum(-1).flip(-1), onward
+
+
 def chunk_factors(
     log_i: Tensor, log_f: Tensor, m: Tensor, scale: float, dtype: torch.dtype
 ) -> ChunkFactors:

@@ -1,4 +1,4 @@
-"""Chunkwise mLSTM in plain differentiable operations, for compilers, exporters and transforms."""
+"""Chunkwise mLSTM in plain differentiable operations, for exporters and transforms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chunkwise_plain(
     eps: float,
     num_chunks: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Same arguments and results as ``ChunkwiseMLSTM``, but the state is always given."""
+    """Same arguments and results as ``mlstm_chunkwise_op``, but the state is always given."""
     dtype = compute_dtype(q.dtype)
     length = -(-q.shape[2] // num_chunks)
     parts = [x.to(dtype) for x in (q, k, v)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from xlstm_model.cells.checks import check_mask, is_traced
+from xlstm_model.cells.checks import check_mask, must_be_visible
 from xlstm_model.cells.reference import slstm_reference
 from xlstm_model.cells.slstm_autograd import SequenceSLSTM
 from xlstm_model.cells.slstm_step import GateKind, check_slstm
@@ -50,7 +50,7 @@ def slstm_sequence(
     check_slstm(gates_preact, recurrent_weight, bias, state, gate, ("B", "S", "4", "NH", "DH"))
     B, S, _, NH, DH = gates_preact.shape
     check_mask(mask, B, S)
-    if is_traced():
+    if must_be_visible():
         return slstm_reference(
             gates_preact, recurrent_weight, bias, state=state, mask=mask, gate=gate
         )
