@@ -6,7 +6,7 @@ from torch import Tensor
 
 from xlstm_model.cells.checks import check_mask, must_be_visible
 from xlstm_model.cells.reference import slstm_reference
-from xlstm_model.cells.slstm_autograd import SequenceSLSTM
+from xlstm_model.cells.slstm_op import slstm_sequence_op
 from xlstm_model.cells.slstm_step import GateKind, check_slstm
 from xlstm_model.cells.states import SLSTMState, compute_dtype, empty_slstm_state
 
@@ -57,7 +57,7 @@ def slstm_sequence(
     if state is None:
         dtype = compute_dtype(gates_preact.dtype)
         state = empty_slstm_state(B, NH, DH, device=gates_preact.device, dtype=dtype)
-    h, *end = SequenceSLSTM.apply(
+    h, *end = slstm_sequence_op(
         gates_preact, recurrent_weight, bias, *state, mask, gate == "sigmoid"
     )
-    return h, SLSTMState(*end)
+    return h, SLSTMState(*end[:4])
