@@ -105,3 +105,18 @@ class PositionEmbedding(nn.Module):
         angle = positions[..., None] * self.frequency
         waves = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
         return waves[..., : self.embedding_dim]
+
+
+def previous_times(times: Tensor, mask: Tensor, last_time: Tensor) -> Tensor:
+    """Time of the newest real event before each position, and after the last: (B, S + 1).
+
+    Args:
+        times: int64 (B, S) in microseconds.
+        mask: Bool (B, S), True where real.
+        last_time: int64 (B,), time of the newest event before the first position.
+    """
+    padded = torch.cat([last_time[:, None], times], dim=1)
+    place = torch.arange(1, padded.shape[1], device=times.device)
+    newest = torch.where(mask, place, 0).cummax(1).values
+    newest = torch.cat([torch.zeros_like(newest[:, :1]), newest], dim=1)
+    return padded.gather(1, newest)

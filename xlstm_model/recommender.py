@@ -9,11 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xlstm_model.blocks.checks import check_above_zero, check_at_least, check_choice, check_dropout
-from xlstm_model.features import PositionEmbedding, PositionKind, TimeGapEmbedding
+from xlstm_model.features import (
+    PositionEmbedding,
+    PositionKind,
+    TimeGapEmbedding,
+    previous_times,
+)
 from xlstm_model.initialization import init_embedding
 from xlstm_model.padding import PADDING_ID, lengths_to_mask
 from xlstm_model.pooling import Pooling, PoolingKind
 from xlstm_model.protocol import SequenceModel
+from xlstm_model.repeats import RepeatBias, recent_after, repeats_at
 
 COSINE_TEMPERATURE = 1 / 16
 """Temperature of normalised scores (NISER, Gupta et al. 2019, uses σ = 16)."""
@@ -37,6 +43,8 @@ class RecommenderState(NamedTuple):
     """Time of the newest event in microseconds, int64 (B,); 0 before the first."""
     pooling: Any
     """``PoolingState``, or an empty tuple where every position is given out."""
+    recent: Any = ()
+    """Last items, int64 (B, W), newest last; an empty tuple without a repeat bias."""
 
 
 class SequenceRecommender(nn.Module):
@@ -58,6 +66,8 @@ class SequenceRecommender(nn.Module):
         time_gaps: Add an embedding of the time since the previous event; ``times`` are then needed.
         positions: Add a position embedding, ``learned`` or ``sinusoidal``.
         max_positions: Rows of the learned one; later positions share the last row.
+        repeat_window: Learn a bias on the scores of items among the last so many events, ≥ 1;
+            0 for none. Take at least the longest training window.
 
     Raises:
         ValueError: If a setting is out of range, or the sequence model has another width.
@@ -84,6 +94,7 @@ class SequenceRecommender(nn.Module):
         time_gaps: bool = False,
         positions: PositionKind = "none",
         max_positions: int = 1024,
+        repeat_window: int = 0,
     ) -> None:
         given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
@@ -120,6 +131,7 @@ class SequenceRecommender(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.sequence_model = sequence_model
         self.pooling = None if pooling == "every" else Pooling(pooling, embedding_dim)
+        self.repeats = RepeatBias(repeat_window) if repeat_window else None
 
     def initial_state(
         self,
@@ -138,7 +150,10 @@ class SequenceRecommender(nn.Module):
             else self.pooling.initial_state(batch_size, device=device, dtype=dtype)
         )
         sequence = self.sequence_model.initial_state(batch_size, device=device, dtype=dtype)
-        return RecommenderState(sequence, none_yet, none_yet, pooling)
+        recent: Any = ()
+        if self.repeats is not None:
+            recent = none_yet[:, None].repeat(1, self.repeats.window)
+        return RecommenderState(sequence, none_yet, none_yet, pooling, recent)
 
     def encode(
         self,
@@ -171,7 +186,7 @@ class SequenceRecommender(nn.Module):
         x = self.item_embedding(item_ids)
         if self.time_gaps is not None:
             times = self._needed(times)
-            before = _previous_times(times, mask, last_time)
+            before = previous_times(times, mask, last_time)
             x = x + self.time_gaps(times - before[:, :-1], places == 0)
             last_time = before[:, -1]
         if self.positions is not None:
@@ -181,7 +196,12 @@ class SequenceRecommender(nn.Module):
         pooled: Any = ()
         if self.pooling is not None:
             hidden, pooled = self.pooling(hidden, mask, None if state is None else state.pooling)
-        return hidden, RecommenderState(sequence, position + mask.sum(1), last_time, pooled)
+        recent: Any = ()
+        if self.repeats is not None:
+            before = item_ids.new_zeros(len(item_ids), self.repeats.window)
+            recent = recent_after(before if state is None else state.recent, item_ids, mask)
+        position = position + mask.sum(1)
+        return hidden, RecommenderState(sequence, position, last_time, pooled, recent)
 
     def step(
         self, item_ids: Tensor, state: RecommenderState, *, times: Tensor | None = None
@@ -212,14 +232,21 @@ class SequenceRecommender(nn.Module):
         if self.pooling is not None:
             real = torch.ones_like(item_ids, dtype=torch.bool)
             hidden, pooled = self.pooling(hidden[:, None], real[:, None], state.pooling)
-        return hidden, RecommenderState(sequence, state.position + 1, last_time, pooled)
+        recent = state.recent
+        if self.repeats is not None:
+            recent = torch.cat([recent[:, 1:], item_ids[:, None]], dim=1)
+        return hidden, RecommenderState(sequence, state.position + 1, last_time, pooled, recent)
 
     def item_vectors(self) -> Tensor:
         """Vectors (V, D) that items are scored with, before any normalising."""
         return self.item_embedding.weight if self.output_weight is None else self.output_weight
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Scores (..., V) of all items for hidden states (..., D); column 0 is −∞."""
+        """Scores (..., V) of all items for hidden states (..., D); column 0 is −∞.
+
+        A repeat bias needs the history and is not in here: see ``position_scores``,
+        ``last_scores`` and ``next_scores``.
+        """
         return F.linear(
             self._query(hidden), self._scored_vectors(self.item_vectors()), self.padding_bias
         )
@@ -248,7 +275,42 @@ class SequenceRecommender(nn.Module):
 
         Arguments as for ``encode``.
         """
-        return self.head(self.encode(item_ids, mask=mask, times=times)[0])
+        mask = item_ids != PADDING_ID if mask is None else mask
+        hidden, state = self.encode(item_ids, mask=mask, times=times)
+        if self.pooling is not None:
+            return self.next_scores(hidden, state)
+        return self.position_scores(hidden, item_ids, mask)
+
+    def position_scores(self, hidden: Tensor, item_ids: Tensor, mask: Tensor) -> Tensor:
+        """Scores (B, S, V) after every position of whole histories.
+
+        Args:
+            hidden: (B, S, D) from ``encode`` of the same histories, from their beginning.
+            item_ids: int64 (B, S).
+            mask: Bool (B, S), True where real.
+        """
+        scores = self.head(hidden)
+        if self.repeats is None:
+            return scores
+        items = item_ids * mask
+        rows, columns = (
+            places.reshape(-1)
+            for places in torch.meshgrid(
+                *(torch.arange(size, device=items.device) for size in items.shape), indexing="ij"
+            )
+        )
+        repeats = repeats_at(items, rows, columns, self.repeats.window)
+        return self.repeats(scores.flatten(0, 1), repeats).view_as(scores)
+
+    def next_scores(self, hidden: Tensor, state: RecommenderState) -> Tensor:
+        """Scores (B, V) of the next item from the newest hidden state (B, D) and the state."""
+        scores = self.head(hidden)
+        if self.repeats is None:
+            return scores
+        rows = torch.arange(len(hidden), device=hidden.device)
+        last = torch.full_like(rows, self.repeats.window - 1)
+        repeats = repeats_at(state.recent, rows, last, self.repeats.window)
+        return self.repeats(scores, repeats)
 
     def last_scores(self, item_ids: Tensor, lengths: Tensor, times: Tensor | None = None) -> Tensor:
         """Scores (B, V) after each history's last real event; only that one goes through the head.
@@ -258,12 +320,13 @@ class SequenceRecommender(nn.Module):
             lengths: int64 (B,), 0..S. An empty history has hidden state 0, so all items tie.
             times: int64 (B, S) in microseconds; needed with ``time_gaps``.
         """
+        lengths = lengths.to(item_ids.device)
         mask = lengths_to_mask(lengths, item_ids.shape[1])
-        hidden, _ = self.encode(item_ids, mask=mask, times=times)
+        hidden, state = self.encode(item_ids, mask=mask, times=times)
         if self.pooling is None:
             last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, hidden.shape[-1])
             hidden = hidden.gather(1, last).squeeze(1)
-        return self.head(hidden)
+        return self.next_scores(hidden, state)
 
     def _query(self, hidden: Tensor) -> Tensor:
         return F.normalize(hidden, dim=-1) / self.temperature if self.normalize else hidden
@@ -278,12 +341,3 @@ class SequenceRecommender(nn.Module):
                 "shape. Pass times, or build the model with time_gaps=False."
             )
         return times
-
-
-def _previous_times(times: Tensor, mask: Tensor, last_time: Tensor) -> Tensor:
-    """Time of the newest real event before each position, and after the last: (B, S + 1)."""
-    padded = torch.cat([last_time[:, None], times], dim=1)
-    place = torch.arange(1, padded.shape[1], device=times.device)
-    newest = torch.where(mask, place, 0).cummax(1).values
-    newest = torch.cat([torch.zeros_like(newest[:, :1]), newest], dim=1)
-    return padded.gather(1, newest)

@@ -85,6 +85,8 @@ class NeuralSettings(Section):
     """Dropout on embeddings and between layers."""
     tied: bool = True
     """Score items with the input embedding (tied) or with a matrix of its own."""
+    repeat_bias: bool = True
+    """Learn how much more or less likely an item is once it is in the history."""
     learning_rate: float = Field(3e-3, gt=0.0)
     """Peak learning rate."""
     weight_decay: float = Field(0.01, ge=0.0)

@@ -27,8 +27,8 @@ Values = dict[str, Any]
 SHARED_DEFAULTS: Values = {
     "max_seq_len": 50,
     "batch_size": 64,
-    "max_epochs": 60,
-    "patience": 8,
+    "max_epochs": 40,
+    "patience": 6,
     "loss": "cross_entropy",
     "label_smoothing": 0.0,
     "gbce_calibration": 0.75,
@@ -77,27 +77,29 @@ class Space:
         low, high = np.log(self.learning_rates)
         section = {key: _choice(rng, values) for key, values in self.section.items()}
         section["learning_rate"] = float(f"{np.exp(rng.uniform(low, high)):.2g}")
+        section["repeat_bias"] = True
         section |= {key: _choice(rng, values) for key, values in self.own.get(model, {}).items()}
         return SHARED_DEFAULTS | shared, MODEL_DEFAULTS[model] | section
 
 
 DEFAULT_SPACE = Space(
     shared={
-        "batch_size": (32, 64, 128),
-        "max_seq_len": (50, 100, 200),
+        "batch_size": (64, 128),
+        "max_seq_len": (50, 100),
         "label_smoothing": (0.0, 0.1),
     },
     section={
-        "embedding_dim": (64, 128),
+        "embedding_dim": (64,),
         "num_layers": (1, 2),
-        "dropout": (0.1, 0.2, 0.3, 0.4, 0.5),
+        "dropout": (0.2, 0.3, 0.4, 0.5),
         "tied": (True, False),
-        "weight_decay": (0.0, 0.01, 0.1, 0.3),
+        "weight_decay": (0.01, 0.1, 0.3),
     },
     own={
         "sasrec": {"num_heads": (1, 2, 4)},
-        "xlstm": {"pattern": ("m", "s", "ms", "sm"), "num_heads": (1, 2, 4)},
+        "xlstm": {"pattern": ("ms", "sm"), "num_layers": (1,), "num_heads": (1, 2, 4)},
     },
+    learning_rates=(7e-4, 7e-3),
 )
 
 
@@ -213,6 +215,31 @@ def print_best(results: list[Values], count: int = 5) -> None:
             print(f"failed: {result['model']} {result['trial']}: {result['error']}")
 
 
+def best_trial(results: list[Values], model: str) -> Values:
+    """Return the settings of a model's best trial by validation NDCG@10.
+
+    Raises:
+        ValueError: the model has no finished trial.
+    """
+    own = [result for result in results if result["model"] == model and "val" in result]
+    if not own:
+        raise ValueError(f"model {model!r} has no finished trial; expected at least one.")
+    best = max(own, key=lambda result: result["val"]["val/ndcg_at_10"])
+    return {key: best[key] for key in ("model", "trial", "shared", "section")}
+
+
+def print_finalists(results: list[Values]) -> None:
+    """Print mean and standard deviation over seeds of each finalist's test metrics."""
+    for model in dict.fromkeys(result["model"] for result in results):
+        own = [result for result in results if result["model"] == model and "test" in result]
+        for name in ("ndcg_at_10", "hit_rate_at_10", "filtered_ndcg_at_10"):
+            values = [result["test"][name] for result in own]
+            print(
+                f"{model}: test {name} {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} "
+                f"over {len(values)} seeds"
+            )
+
+
 def main() -> None:
     """Run a search from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -222,11 +249,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds")
+    parser.add_argument("--finalists", type=int, default=0, help="seeds for the best of each model")
     parser.add_argument("--out", type=Path, default=Path("search.jsonl"))
     options = parser.parse_args()
     drawn = trials(options.models.split(","), options.trials, options.seed, DEFAULT_SPACE)
     jobs = [(trial, 0, False) for trial in drawn]
-    print_best(run_all(jobs, options.folder, options.out, options.workers, options.budget))
+    results = run_all(jobs, options.folder, options.out, options.workers, options.budget)
+    print_best(results)
+    if options.finalists:
+        chosen = [best_trial(results, model) for model in options.models.split(",")]
+        again = [(trial, seed, True) for seed in range(options.finalists) for trial in chosen]
+        print_finalists(run_all(again, options.folder, options.out, options.workers, float("inf")))
 
 
 if __name__ == "__main__":
