@@ -1,0 +1,125 @@
+"""G21. Does the model rank better than popularity, and are the best weights the ones kept?
+
+Reads: ranks of test targets by the program's own scores, counted here; ranks by popularity and by
+transition counts for the same users; validation metrics per epoch, and those of the weights handed
+over.
+
+Rule: where transition counts beat popularity, the model makes at least a quarter of their gain
+(paired over users). Where they do not, there is no order to learn, and nothing is judged; nor is a
+training that had neither levelled off nor fitted its targets. The weights handed over validate as
+the record says of the best epoch, and that epoch is the best of its metric (identities).
+
+Limits: a quarter of the gain of transition counts, tested one-sided: healthy trainings measured 0.8
+and more of it. Validation again: two users' worth, or 0.001 where there are many: arithmetic of
+another device or thread count moves near ties.
+
+The same picture from elsewhere: everything that keeps a model from learning; a symptom.
+
+It can't tell: whether a better model is possible (`lstm_learns`, `baseline_confirms_pipeline`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Check, Finding, Limit
+from tasks.diagnostics.measurements import handed_over, skill, trained_out
+from tasks.diagnostics.measurements.handed_over import HandedOver
+from tasks.diagnostics.measurements.skill import REACHED, Skill
+from tasks.diagnostics.measurements.trained_out import TrainedOut
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {
+    "share": Limit(REACHED, "counting is the least to reach; healthy trainings pass 0.8"),
+    "same": Limit(1e-3, "the same weights on the same examples, up to near ties"),
+    "best": Limit(0.0, "identity: the best epoch has the best value"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Skill on test users, and which weights they come from."""
+
+    skill: Skill
+    state: TrainedOut
+    handed_over: HandedOver | None
+    lacking: str = ""
+
+
+def measure(probe: Probe) -> Evidence:
+    """Rank, and validate again."""
+    try:
+        weights, lacking = probe.evidence(handed_over.measure), ""
+    except (NotMeasuredError, NotOfferedError) as problem:
+        weights, lacking = None, str(problem)
+    return Evidence(
+        skill=probe.evidence(skill.measure),
+        state=probe.evidence(trained_out.measure),
+        handed_over=weights,
+        lacking=lacking,
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """Skill where there can be any; the right weights."""
+    found, state, weights = evidence.skill, evidence.state, evidence.handed_over
+    judged = state.done or found.share >= limits["share"].value
+    share = Check(
+        name="gain over popularity per gain of transition counts, NDCG on test users",
+        value=found.share if judged else None,
+        unit="",
+        limit=limits["share"],
+        stage="symptom",
+        rule="statistical",
+        relation="at_least",
+        p_value=found.p_below if judged else None,
+        missing=state.missing if not judged else "",
+        proof=""
+        if found.learnable
+        else f"transition counts rank no better than popularity ({found.transitions:.3f} against "
+        f"{found.popularity:.3f}), so there is no order to learn",
+        advice=("run `assay diagnose --deep`: it looks for what cures the training",),
+    )
+    room = 2.0 / weights.num_examples if weights else 0.0
+    same = Check(
+        name="difference between the recorded best validation and that of the weights handed over",
+        value=weights.difference if weights else None,
+        unit="",
+        limit=Limit(max(limits["same"].value, room), limits["same"].source),
+        stage="metric",
+        rule="oracle",
+        where=f"these weights validate like epoch {weights.nearest_epoch}, the record names "
+        f"{weights.best_epoch}"
+        if weights
+        else "",
+        missing=evidence.lacking,
+        essential=False,
+        explained_by=("stochastic", "state", "batch", "inference"),
+        advice=("restore the best epoch's weights before evaluating, and validate on val alone",),
+    )
+    best = Check(
+        name="best validation of any epoch minus that of the epoch called best",
+        value=weights.shortfall if weights else None,
+        unit="",
+        limit=limits["best"],
+        stage="metric",
+        rule="exact",
+        missing=evidence.lacking,
+        essential=False,
+        advice=("compare epochs by the monitored metric, larger is better",),
+    )
+    return QUESTION.finding(evidence, share, same, best)
+
+
+QUESTION = Question(
+    id="validation_improves",
+    number="G21",
+    title="Does the model rank better than popularity, and are the best weights the ones kept?",
+    stages=("symptom", "metric"),
+    mode="after_training",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)

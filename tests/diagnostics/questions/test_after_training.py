@@ -1,0 +1,209 @@
+"""G5, G20, G21, G24, X20: what a finished training and counting say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.diagnostics.engine import answer
+from tasks.diagnostics.measurements.loss_curve import read_curve
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.questions import (
+    distributions_reasonable,
+    loss_falls,
+    loss_falls_each_epoch,
+    simple_model_learns,
+    validation_improves,
+)
+from tasks.diagnostics.subject import RawLog
+from tests.diagnostics.conftest import make_log
+
+AFTER = (loss_falls, loss_falls_each_epoch, validation_improves)
+
+
+def stepping(rate: float):
+    return lambda model: torch.optim.AdamW(model.parameters(), lr=rate)
+
+
+@pytest.mark.parametrize("question", AFTER, ids=lambda q: q.QUESTION.id)
+def test_a_trained_program_is_healthy(question, healthy_trained: Probe) -> None:
+    assert answer(question.QUESTION, healthy_trained).verdict == "healthy"
+
+
+@pytest.mark.parametrize("question", AFTER, ids=lambda q: q.QUESTION.id)
+def test_undetermined_before_training(question, toy) -> None:
+    finding = answer(question.QUESTION, Probe(toy(), "after_training"))
+    assert finding.verdict == "undetermined"
+    assert "train" in finding.advice[0]
+
+
+def test_a_training_on_shuffled_targets_has_no_skill(toy, trained) -> None:
+    original = toy().make_batches
+
+    def shuffled(prepared, seed, epoch):
+        rng = np.random.default_rng(0)
+        order = torch.as_tensor(rng.permutation(prepared.data.num_items) + 1)
+        for batch in original(prepared, seed, epoch):
+            places = torch.randint(0, prepared.data.num_items, batch.targets.shape)
+            yield batch._replace(targets=torch.where(batch.asked, order[places], 0))
+
+    probe = trained(make_batches=shuffled, log=make_log(num_users=240))
+    finding = answer(validation_improves.QUESTION, probe)
+    assert (finding.verdict, finding.stage) == ("faulty", "symptom")
+
+
+def test_a_short_training_is_not_judged(trained) -> None:
+    probe = trained(epochs=2, make_optimizer=stepping(1e-4))
+    for question in AFTER:
+        finding = answer(question.QUESTION, probe)
+        assert finding.verdict == "undetermined", finding.sentence
+
+
+def test_a_flat_loss_is_a_symptom(trained) -> None:
+    finding = answer(loss_falls.QUESTION, trained(make_optimizer=stepping(1e-12)))
+    assert (finding.verdict, finding.stage) == ("faulty", "symptom")
+
+
+def test_a_rate_that_falls_at_once_is_named(healthy_trained: Probe) -> None:
+    evidence = loss_falls.measure(healthy_trained)
+    for share, verdict in ((0.5, "healthy"), (0.51, "faulty")):
+        finding = loss_falls.judge(
+            dataclasses.replace(evidence, slow_share=share), loss_falls.LIMITS
+        )
+        assert finding.verdict == verdict
+    assert finding.stage == "learning_rate"
+
+
+def test_fall_of_the_loss_at_the_limit(healthy_trained: Probe) -> None:
+    evidence = loss_falls.measure(healthy_trained)
+    whole = evidence.outcome.uniform - min(
+        evidence.outcome.popularity, evidence.outcome.transitions
+    )
+    for share, verdict in ((0.2501, "healthy"), (0.249, "faulty")):
+        trained = evidence.outcome.uniform - share * whole
+        outcome = dataclasses.replace(evidence.outcome, trained=trained)
+        changed = dataclasses.replace(evidence, outcome=outcome)
+        assert loss_falls.judge(changed, loss_falls.LIMITS).verdict == verdict
+
+
+def test_other_weights_than_the_best_are_found(toy, trained) -> None:
+    probe = trained()
+    kept = probe.subject.trained
+    worse = probe.subject.build_model(probe.data.num_items, 0)
+    subject = probe.subject
+    handed = dataclasses.replace(kept, model=worse.eval())
+    # `replace` would drop the training, which a changed training is not meant to do.
+    swapped = Probe(dataclasses.replace(subject, trained=handed), "after_training")
+    finding = answer(validation_improves.QUESTION, swapped)
+    assert "metric" in {c.stage for c in finding.checks if c.broken}
+
+
+def test_a_wrong_best_epoch_is_found(healthy_trained: Probe) -> None:
+    subject = healthy_trained.subject
+    kept = subject.trained
+    assert kept is not None
+    values = [row["val/ndcg_at_10"] for row in kept.epochs]
+    wrong = dict(kept.record) | {"best_epoch": int(np.argmin(values)) + 1}
+    changed = dataclasses.replace(subject, trained=dataclasses.replace(kept, record=wrong))
+    finding = answer(validation_improves.QUESTION, Probe(changed, "after_training"))
+    assert (finding.verdict, finding.stage) == ("faulty", "metric")
+
+
+def test_a_rising_loss_is_found(healthy_trained: Probe) -> None:
+    judge, limits = loss_falls_each_epoch.judge, loss_falls_each_epoch.LIMITS
+    rising = read_curve(np.linspace(3.0, 4.0, 12), np.ones(12))
+    assert judge(rising, limits).verdict == "faulty"
+    back_up = read_curve(
+        np.concatenate([np.linspace(4, 1, 10), np.linspace(1, 3, 10)]), np.ones(20)
+    )
+    assert judge(back_up, limits).verdict == "faulty"
+    broken = read_curve(np.array([3.0, 2.0, np.nan, 1.0, 0.9]), np.ones(5))
+    assert judge(broken, limits).verdict == "faulty"
+    short = read_curve(np.array([3.0, 2.0]), np.ones(2))
+    assert judge(short, limits).verdict == "undetermined"
+    noise = read_curve(4.6 + 0.01 * np.random.default_rng(0).normal(size=30), np.ones(30))
+    assert judge(noise, limits).verdict == "healthy"
+    at_limit = dataclasses.replace(rising, slope=limits["rise"].value * 3.0 / 11, last=3.0)
+    assert judge(at_limit, limits).verdict == "healthy"
+
+
+def constant_log(toy, items: np.ndarray) -> RawLog:
+    log = toy().log
+    return RawLog(log.user, items, log.time)
+
+
+def test_a_log_of_a_few_items_can_tell_no_models_apart(toy) -> None:
+    log = toy().log
+    few = np.array([f"i{int(name[1:]) % 8}" for name in log.item])
+    finding = answer(distributions_reasonable.QUESTION, Probe(toy(log=constant_log(toy, few))))
+    assert (finding.verdict, finding.stage) == ("faulty", "distribution")
+
+
+def test_statistics_at_their_limits(healthy: Probe) -> None:
+    evidence = distributions_reasonable.measure(healthy)
+    judge, limits = distributions_reasonable.judge, distributions_reasonable.LIMITS
+    for field, limit, verdict in (
+        ("top_k_share", "top_k", "faulty"),
+        ("drift", "drift", "faulty"),
+        ("cold_share", "cold", "suspect"),
+        ("top_item_share", "one_item", "suspect"),
+        ("duplicate_share", "duplicates", "suspect"),
+    ):
+        at = dataclasses.replace(evidence, p_of_drift=0.0, **{field: limits[limit].value})
+        assert judge(at, limits).verdict == "healthy", field
+        over = dataclasses.replace(at, **{field: limits[limit].value + 0.001})
+        assert judge(over, limits).verdict == verdict, field
+
+
+def test_test_targets_under_other_ids_are_found_by_counting(toy) -> None:
+    prepare = toy().prepare
+
+    def other_ids(log):
+        prepared = prepare(log)
+        data = prepared.data
+        moved = dataclasses.replace(
+            data.test, targets=(data.test.targets + 13) % data.num_items + 1
+        )
+        return dataclasses.replace(prepared, data=dataclasses.replace(data, test=moved))
+
+    finding = answer(simple_model_learns.QUESTION, Probe(toy(prepare=other_ids)))
+    assert (finding.verdict, finding.stage) == ("faulty", "distribution")
+
+
+def test_shuffled_training_sequences_are_found_beside_the_log(toy) -> None:
+    prepare = toy().prepare
+
+    def shuffled(log):
+        time = np.random.default_rng(0).permutation(log.time)
+        return prepare(RawLog(log.user, log.item, time))
+
+    finding = answer(simple_model_learns.QUESTION, Probe(toy(prepare=shuffled)))
+    assert (finding.verdict, finding.stage) == ("faulty", "distribution")
+
+
+def test_a_log_without_order_is_not_judged(toy) -> None:
+    log = toy().log
+    mixed = np.random.default_rng(0).permutation(log.item)
+    finding = answer(simple_model_learns.QUESTION, Probe(toy(log=constant_log(toy, mixed))))
+    assert finding.verdict == "not_applicable"
+    assert "no order to learn" in finding.sentence
+
+
+def test_a_model_below_counting_is_suspect(healthy_trained: Probe) -> None:
+    evidence = simple_model_learns.measure(healthy_trained)
+    assert evidence.model is not None
+    for share, verdict in ((0.7, "healthy"), (0.69, "suspect")):
+        model = dataclasses.replace(evidence.model, share=share)
+        changed = dataclasses.replace(evidence, model=model)
+        finding = simple_model_learns.judge(changed, simple_model_learns.LIMITS)
+        assert finding.verdict == verdict
+
+
+def test_too_few_users_leave_the_questions_open(toy) -> None:
+    log = toy().log
+    few = Probe(toy(log=log.keep(np.isin(log.user, [f"u{n}" for n in range(12)]))))
+    for question in (simple_model_learns, distributions_reasonable):
+        assert answer(question.QUESTION, few).verdict == "undetermined"
