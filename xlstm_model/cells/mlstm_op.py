@@ -93,7 +93,8 @@ def mlstm_chunkwise_backward_op(
     heads = log_i.shape[:2]
     memory = [m.new_empty(0)] * 2 if start is None else [x.unflatten(0, heads) for x in start]
     return (
-        *grads,
+        *grads[:3],
+        *(x.contiguous() for x in grads[3:]),  # compilers rely on the strides told them below
         *(x.clone() for x in memory),
         m.new_empty(0) if last is None else last.to(m.dtype),
     )
@@ -113,8 +114,8 @@ def _(saved, log_i, log_f, m, mask, eps, is_empty, grad_h, grad_c, grad_n, grad_
         dense(DK),
         dense(DK),
         dense(DV),
-        torch.empty_like(log_i),
-        torch.empty_like(log_f),
+        log_i.new_empty(log_i.shape),
+        log_f.new_empty(log_f.shape),
         m.new_empty(0) if is_empty else q.new_empty(B, NH, DK, DV),
         m.new_empty(0) if is_empty else q.new_empty(B, NH, DK),
         torch.empty_like(m) if has_m else m.new_empty(0),
