@@ -177,7 +177,7 @@ class XLSTM(nn.Module):
             output, state = self._run(input[None], None, state)
             return output[0], state
         x = input if self.batch_first or input.dim() != 3 else input.transpose(0, 1)
-        mask = None if lengths is None else lengths_to_mask(lengths, x.shape[1])
+        mask = None if lengths is None else lengths_to_mask(lengths.to(x.device), x.shape[1])
         output, state = self._run(x, mask, state)
         return output if self.batch_first else output.transpose(0, 1), state
 

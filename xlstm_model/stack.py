@@ -152,11 +152,11 @@ class XLSTMStack(nn.Module):
             Outputs (B, S, D), and the state after the last real position of each sample.
 
         Raises:
-            ValueError: If a shape is wrong or the state has another number of blocks.
+            ValueError: If a shape is wrong, or the state has another number of blocks or samples.
             TypeError: If the mask is not bool.
         """
         check_input(x, self.embedding_dim, mask)
-        states = self._checked(state)
+        states = self._checked(state, x)
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         after = []
         for block, before in zip(self.blocks, states, strict=True):
@@ -181,18 +181,26 @@ class XLSTMStack(nn.Module):
             Outputs (B, D) and the next state.
         """
         after = []
-        for block, before in zip(self.blocks, self._checked(state), strict=True):
+        for block, before in zip(self.blocks, self._checked(state, x), strict=True):
             x, new = block.step(x, before)
             after.append(new)
         return self.norm(x), tuple(after)
 
-    def _checked(self, state: StackState | None) -> tuple[Any, ...]:
+    def _checked(self, state: StackState | None, x: Tensor) -> tuple[Any, ...]:
         if state is None:
             return (None,) * len(self.blocks)
         if len(state) != len(self.blocks):
             raise ValueError(
                 f"state has {len(state)} block states; expected {len(self.blocks)}, one per block "
                 f"of pattern {self.pattern!r}. Take it from this stack's initial_state or forward."
+            )
+        first = state[0]
+        while not isinstance(first, Tensor):
+            first = first[0]
+        if first.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"state holds {first.shape[0]} samples; expected {x.shape[0]}, as many as x. Take "
+                "the right ones with index_select_state."
             )
         return state
 

@@ -104,7 +104,7 @@ def train_until_it_stops(
             score = measure(model)
             if score > best + 1e-3:
                 best, best_step = score, step
-            if score >= 0.9999 or step - best_step >= patience or step >= max_steps:
+            if score >= 0.999 or step - best_step >= patience or step >= max_steps:
                 break
     return Outcome(model, best, step, sum(p.numel() for p in model.parameters()))
 

@@ -75,5 +75,9 @@ def test_wrong_inputs_are_refused_by_name():
         stack(x, mask=torch.ones(2, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="state has 1 block states; expected 2"):
         stack(x, state=stack.initial_state(2)[:1])
+    with pytest.raises(ValueError, match="state holds 1 samples; expected 2"):
+        stack(x, state=stack.initial_state(1))
+    with pytest.raises(ValueError, match="state holds 3 samples; expected 2"):
+        stack.step(x[:, 0], stack.initial_state(3))
     with pytest.raises(TypeError, match=r"num_blocks is 2\.0"):
         XLSTMStack(8, "ms", num_heads=2, num_blocks=2.0)
