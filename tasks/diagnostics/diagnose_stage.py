@@ -1,0 +1,118 @@
+"""The stage ``diagnose``: answers every question about a run and writes the findings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.data.prepare_stage import choose_reading, choose_recipe
+from tasks.data.raw_log import read_raw_log
+from tasks.data.schema import split_valid
+from tasks.diagnostics.engine import Diagnosis, exit_code, run_questions
+from tasks.diagnostics.finding import Finding
+from tasks.diagnostics.pipeline_log import load_prepared, log_from_frame
+from tasks.diagnostics.pipeline_subject import pipeline_subject
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.problems import DiagnosisError
+from tasks.diagnostics.question import Mode
+from tasks.diagnostics.questions import QUESTIONS
+from tasks.diagnostics.subject import Subject
+from tasks.diagnostics.workspace_records import describe_distance, read_trained
+from tasks.settings import Settings
+
+FINDINGS_FILE = "findings.json"
+
+
+def run(
+    settings: Settings,
+    workspace: Path,
+    *,
+    mode: Mode | None = None,
+    on_finding: Callable[[Finding], None] | None = None,
+) -> dict[str, Any]:
+    """Diagnose the model named in the settings; write ``artifacts/diagnosis/findings.json``.
+
+    Args:
+        settings: All settings.
+        workspace: Folder with ``data/raw`` and ``data/prepared``, and with a trained model unless
+            the mode is ``exact``.
+        mode: What may be spent; by default everything that needs no training of its own, or with
+            ``diagnose.deep`` those too. Without a trained model, ``exact``.
+        on_finding: Told of each answer as it comes.
+
+    Returns:
+        Small values: headline, blamed stage, next test, counts per verdict, and the exit code that
+        ``diagnose.fail_on`` asks for.
+
+    Raises:
+        DiagnosisError: A question failed by a bug of its own; the other findings are written.
+    """
+    torch.set_num_threads(settings.train.shared.num_threads)
+    subject = workspace_subject(settings, workspace)
+    chosen = mode or _affordable(settings, subject)
+    probe = Probe(subject, chosen, seed=settings.diagnose.seeds[0])
+    try:
+        diagnosis = run_questions(probe, QUESTIONS, on_finding=on_finding)
+    except DiagnosisError as error:
+        write_findings(workspace, error.diagnosis, errors=error.failures)
+        raise
+    if diagnosis.stage is None:
+        distance = describe_distance(workspace, settings.diagnose.model)
+        headline = f"{diagnosis.headline} {distance}".strip()
+        diagnosis = dataclasses.replace(diagnosis, headline=headline)
+    write_findings(workspace, diagnosis)
+    counts = {verdict: count for verdict, count in diagnosis.count().items() if count}
+    return {
+        "headline": diagnosis.headline,
+        "stage": diagnosis.stage or "",
+        "next_test": diagnosis.next_test,
+        **counts,
+        "exit_code": exit_code(diagnosis, settings.diagnose.fail_on),
+    }
+
+
+def workspace_subject(settings: Settings, workspace: Path) -> Subject:
+    """Return the workspace's program: its log, its prepared data, its model and its peers."""
+    model, seed = settings.diagnose.model, settings.experiment.seeds[0]
+    frame, _ = read_raw_log(workspace / "data" / "raw", choose_reading(settings.data))
+    frame, _ = split_valid(frame)
+    subject = pipeline_subject(
+        model,
+        settings.train.shared.model_dump(),
+        getattr(settings.train, model).model_dump(),
+        choose_recipe(settings.data),
+        log=log_from_frame(frame),
+        ready=load_prepared(workspace / "data" / "prepared"),
+    )
+    peers = {
+        name: trained
+        for name in settings.experiment.models
+        if name != model and (trained := read_trained(workspace, name, seed)) is not None
+    }
+    return subject.replace(trained=read_trained(workspace, model, seed), peers=peers)
+
+
+def write_findings(
+    workspace: Path, diagnosis: Diagnosis, *, errors: dict[str, str] | None = None
+) -> Path:
+    """Write the findings in one move and return their path."""
+    folder = workspace / "artifacts" / "diagnosis"
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {**diagnosis.to_json(), "errors": errors or {}}
+    partial = folder / f".{FINDINGS_FILE}.part"
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, folder / FINDINGS_FILE)
+    return folder / FINDINGS_FILE
+
+
+def _affordable(settings: Settings, subject: Subject) -> Mode:
+    if settings.diagnose.deep:
+        return "deep"
+    return "exact" if subject.trained is None else "after_training"
