@@ -120,3 +120,22 @@ def previous_times(times: Tensor, mask: Tensor, last_time: Tensor) -> Tensor:
     newest = torch.where(mask, place, 0).cummax(1).values
     newest = torch.cat([torch.zeros_like(newest[:, :1]), newest], dim=1)
     return padded.gather(1, newest)
+
+
+def given_times(times: Tensor | None) -> Tensor:
+    """The times a model with time gaps cannot do without.
+
+    Raises:
+        ValueError: If they are absent.
+
+    >>> given_times(None)
+    Traceback (most recent call last):
+    ...
+    ValueError: times is absent with time_gaps on; expected int64 microseconds...
+    """
+    if times is None:
+        raise ValueError(
+            "times is absent with time_gaps on; expected int64 microseconds of item_ids' "
+            "shape. Pass times, or build the model with time_gaps=False."
+        )
+    return times

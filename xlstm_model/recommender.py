@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,38 +13,18 @@ from xlstm_model.features import (
     PositionEmbedding,
     PositionKind,
     TimeGapEmbedding,
+    given_times,
     previous_times,
 )
 from xlstm_model.initialization import init_embedding
 from xlstm_model.padding import PADDING_ID, lengths_to_mask
 from xlstm_model.pooling import Pooling, PoolingKind
 from xlstm_model.protocol import SequenceModel
-from xlstm_model.repeats import RepeatBias, recent_after, repeats_at
+from xlstm_model.recommender_state import RecommenderState
+from xlstm_model.repeats import RepeatBias, recent_after, repeats_at_the_end, repeats_everywhere
 
 COSINE_TEMPERATURE = 1 / 16
 """Temperature of normalised scores (NISER, Gupta et al. 2019, uses σ = 16)."""
-
-
-class RecommenderState(NamedTuple):
-    """Everything a recommender knows of a history so far, per sample.
-
-    >>> from xlstm_model import XLSTMStack
-    >>> model = SequenceRecommender(5, XLSTMStack(8, "m", num_heads=2), 8)
-    >>> _, state = model.encode(torch.tensor([[3, 1, 0], [2, 5, 4]]))
-    >>> state.position
-    tensor([2, 3])
-    """
-
-    sequence: Any
-    """State of the sequence model."""
-    position: Tensor
-    """Events so far, int64 (B,)."""
-    last_time: Tensor
-    """Time of the newest event in microseconds, int64 (B,); 0 before the first."""
-    pooling: Any
-    """``PoolingState``, or an empty tuple where every position is given out."""
-    recent: Any = ()
-    """Last items, int64 (B, W), newest last; an empty tuple without a repeat bias."""
 
 
 class SequenceRecommender(nn.Module):
@@ -123,11 +103,9 @@ class SequenceRecommender(nn.Module):
         padding_bias[PADDING_ID] = float("-inf")
         self.register_buffer("padding_bias", padding_bias, persistent=False)
         self.time_gaps = TimeGapEmbedding(embedding_dim) if time_gaps else None
-        self.positions = (
-            None
-            if positions == "none"
-            else PositionEmbedding(embedding_dim, positions, max_positions)
-        )
+        self.positions = None
+        if positions != "none":
+            self.positions = PositionEmbedding(embedding_dim, positions, max_positions)
         self.dropout = nn.Dropout(dropout)
         self.sequence_model = sequence_model
         self.pooling = None if pooling == "every" else Pooling(pooling, embedding_dim)
@@ -144,11 +122,9 @@ class SequenceRecommender(nn.Module):
         weight = self.item_embedding.weight
         device, dtype = device or weight.device, dtype or weight.dtype
         none_yet = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        pooling = (
-            ()
-            if self.pooling is None
-            else self.pooling.initial_state(batch_size, device=device, dtype=dtype)
-        )
+        pooling: Any = ()
+        if self.pooling is not None:
+            pooling = self.pooling.initial_state(batch_size, device=device, dtype=dtype)
         sequence = self.sequence_model.initial_state(batch_size, device=device, dtype=dtype)
         recent: Any = ()
         if self.repeats is not None:
@@ -185,7 +161,7 @@ class SequenceRecommender(nn.Module):
         places = position[:, None] + mask.long().cumsum(1) - 1
         x = self.item_embedding(item_ids)
         if self.time_gaps is not None:
-            times = self._needed(times)
+            times = given_times(times)
             before = previous_times(times, mask, last_time)
             x = x + self.time_gaps(times - before[:, :-1], places == 0)
             last_time = before[:, -1]
@@ -222,7 +198,7 @@ class SequenceRecommender(nn.Module):
         x = self.item_embedding(item_ids)
         last_time = state.last_time
         if self.time_gaps is not None:
-            times = self._needed(times)
+            times = given_times(times)
             x = x + self.time_gaps(times - last_time, state.position == 0)
             last_time = times
         if self.positions is not None:
@@ -244,8 +220,7 @@ class SequenceRecommender(nn.Module):
     def head(self, hidden: Tensor) -> Tensor:
         """Scores (..., V) of all items for hidden states (..., D); column 0 is −∞.
 
-        A repeat bias needs the history and is not in here: see ``position_scores``,
-        ``last_scores`` and ``next_scores``.
+        Without a repeat bias, which needs the history: see ``position_scores``, ``next_scores``.
         """
         return F.linear(
             self._query(hidden), self._scored_vectors(self.item_vectors()), self.padding_bias
@@ -292,14 +267,7 @@ class SequenceRecommender(nn.Module):
         scores = self.head(hidden)
         if self.repeats is None:
             return scores
-        items = item_ids * mask
-        rows, columns = (
-            places.reshape(-1)
-            for places in torch.meshgrid(
-                *(torch.arange(size, device=items.device) for size in items.shape), indexing="ij"
-            )
-        )
-        repeats = repeats_at(items, rows, columns, self.repeats.window)
+        repeats = repeats_everywhere(item_ids * mask, self.repeats.window)
         return self.repeats(scores.flatten(0, 1), repeats).view_as(scores)
 
     def next_scores(self, hidden: Tensor, state: RecommenderState) -> Tensor:
@@ -307,10 +275,7 @@ class SequenceRecommender(nn.Module):
         scores = self.head(hidden)
         if self.repeats is None:
             return scores
-        rows = torch.arange(len(hidden), device=hidden.device)
-        last = torch.full_like(rows, self.repeats.window - 1)
-        repeats = repeats_at(state.recent, rows, last, self.repeats.window)
-        return self.repeats(scores, repeats)
+        return self.repeats(scores, repeats_at_the_end(state.recent))
 
     def last_scores(self, item_ids: Tensor, lengths: Tensor, times: Tensor | None = None) -> Tensor:
         """Scores (B, V) after each history's last real event; only that one goes through the head.
@@ -333,11 +298,3 @@ class SequenceRecommender(nn.Module):
 
     def _scored_vectors(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self.normalize else vectors
-
-    def _needed(self, times: Tensor | None) -> Tensor:
-        if times is None:
-            raise ValueError(
-                "times is absent with time_gaps on; expected int64 microseconds of item_ids' "
-                "shape. Pass times, or build the model with time_gaps=False."
-            )
-        return times

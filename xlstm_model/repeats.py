@@ -69,6 +69,35 @@ def repeats_at(item_ids: Tensor, rows: Tensor, columns: Tensor, window: int) -> 
     return Repeats(item_ids[rows, columns][:, None], item_ids[rows] * counts)
 
 
+def repeats_everywhere(item_ids: Tensor, window: int) -> Repeats:
+    """What the history holds at every position, row by row: T = B · S.
+
+    Args:
+        item_ids: int64 (B, S), 0 at padding on either side.
+        window: Events looked back on, ≥ 1.
+
+    >>> repeats_everywhere(torch.tensor([[7, 5]]), 9).earlier.tolist()
+    [[0, 0], [7, 0]]
+    """
+    rows, columns = (torch.arange(size, device=item_ids.device) for size in item_ids.shape)
+    grid = torch.meshgrid(rows, columns, indexing="ij")
+    return repeats_at(item_ids, *(places.reshape(-1) for places in grid), window)
+
+
+def repeats_at_the_end(item_ids: Tensor) -> Repeats:
+    """What the history holds after its last column, where its newest event stands: T = B.
+
+    Args:
+        item_ids: int64 (B, W), newest last, 0 where there is none.
+
+    >>> repeats_at_the_end(torch.tensor([[0, 7, 5]])).earlier.tolist()
+    [[0, 7, 0]]
+    """
+    rows = torch.arange(item_ids.shape[0], device=item_ids.device)
+    window = item_ids.shape[1]
+    return repeats_at(item_ids, rows, torch.full_like(rows, window - 1), window)
+
+
 class RepeatBias(nn.Module):
     """Adds the learned bias, ``NATS_PER_UNIT`` times its parameter, to scores.
 
