@@ -103,11 +103,9 @@ def _sentences(workspace: Path) -> list[str]:
 
 def read_verdict(workspace: Path) -> str:
     """The diagnosis in one line; empty where none was made."""
-    for path in sorted((workspace / "artifacts" / "diagnosis").glob("*.json")):
-        summary = _read_json(path).get("summary")
-        if summary:
-            return str(summary)
-    return ""
+    return str(
+        _read_json(workspace / "artifacts" / "diagnosis" / "findings.json").get("headline", "")
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -42,15 +42,19 @@ def read_dag(workspace: Path) -> list[Stage]:
     try:
         with Repo(str(workspace)) as repo:
             graph = repo.index.graph
+            # Addresses are relative to where we stand, names are not.
             changed = set(repo.status())
             return [
                 Stage(
-                    name=stage.addressing,
+                    name=stage.name,
                     command=_command(stage.cmd),
-                    upstream=tuple(sorted(other.addressing for other in graph.successors(stage))),
+                    upstream=tuple(
+                        sorted(other.name for other in graph.successors(stage) if other.cmd)
+                    ),
                     changed=stage.addressing in changed,
                 )
                 for stage in reversed(list(networkx.topological_sort(graph)))
+                if stage.cmd
             ]
     except DvcException as error:
         reason = " ".join(f"{error}: {error.__cause__ or ''}".split()).rstrip(": ")
