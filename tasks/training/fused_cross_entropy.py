@@ -93,7 +93,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         grad_bias = torch.zeros_like(offset) if ctx.needs_input_grad[2] else None
-        grad_values = torch.empty_like(values, dtype=accumulate) if ctx.needs_input_grad[5] else None
+        grad_values = None
+        if ctx.needs_input_grad[5]:
+            grad_values = torch.empty_like(values, dtype=accumulate)
         loss = offset.new_zeros(())
         for start in range(0, hidden.shape[0], rows):
             states, wanted = hidden[start : start + rows], targets[start : start + rows]
@@ -118,8 +120,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if grad_bias is not None:
                 grad_bias += exponentials.T @ share[:, 0]
             if grad_values is not None:
-                probabilities = exponentials.gather(1, chosen) * share
-                grad_values[start : start + rows] = probabilities - (chosen == wanted[:, None]).to(accumulate)
+                is_target = (chosen == wanted[:, None]).to(accumulate)
+                grad_values[start : start + rows] = (
+                    exponentials.gather(1, chosen) * share - is_target
+                )
         if grad_weight is not None:
             grad_weight.index_add_(0, targets, hidden.to(weight.dtype), alpha=-1)
         if grad_bias is not None:
