@@ -15,6 +15,7 @@ from tasks.data.recipe import Recipe
 from tasks.diagnostics.declared import Declared
 from tasks.diagnostics.pipeline_log import preparer
 from tasks.diagnostics.pipeline_training import train_subject
+from tasks.diagnostics.rungs import strip
 from tasks.diagnostics.subject import Batch, Draws, PreparedLog, RawLog, Subject
 from tasks.evaluation.evaluate import rank_split
 from tasks.evaluation.metrics import mean_metrics, per_user_metrics
@@ -144,8 +145,10 @@ class _Parts:
 
     def build_model(self, num_items: int, seed: int, **settings: Any) -> nn.Module:
         max_seq_len = settings.pop("max_seq_len", self.shared["max_seq_len"])
+        rung = settings.pop("rung", "full")
         section = {**self.section, **settings}
-        return self.spec.build(num_items, section, max_seq_len=max_seq_len, seed=seed).model
+        model = self.spec.build(num_items, section, max_seq_len=max_seq_len, seed=seed).model
+        return model if rung == "full" else strip(model, rung, seed)
 
     def make_batches(self, prepared: PreparedLog, seed: int, epoch: int) -> Iterator[Batch]:
         train = prepared.data.train

@@ -187,7 +187,8 @@ class Subject:
         prepare: Log -> prepared log.
         ready: Prepared log where it exists already; otherwise `prepare(log)` is run once.
         make_batches: (prepared, seed, epoch) -> the batches of that epoch, counted from 0.
-        build_model: (num_items, seed, **overrides) -> new module.
+        build_model: (num_items, seed, **overrides) -> new module. Builders of xLSTM models take the
+            override `rung`, a rung of the strip-down ladder.
         variants: Overrides of `build_model` that have to build and run too, such as
             `{"embedding_dim": 7, "num_heads": 1}`.
         logits: (model, batch) -> float (B, S, V), score of every item after every position.

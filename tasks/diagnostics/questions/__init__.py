@@ -30,6 +30,7 @@ from tasks.diagnostics.questions import (
     negatives_as_declared,
     order_and_flow,
     output_fits_task,
+    overfits_small_subset,
     padding_handled,
     padding_id_reserved,
     preprocessing_same_everywhere,
@@ -46,9 +47,11 @@ from tasks.diagnostics.questions import (
     validation_improves,
     variable_lengths_consistent,
     weights_move_and_stay_finite,
+    xlstm_overfits_one_user,
 )
 
 QUESTIONS: tuple[Question, ...] = (
+    overfits_small_subset.QUESTION,
     inputs_match_targets.QUESTION,
     formats_consistent.QUESTION,
     padding_handled.QUESTION,
@@ -71,6 +74,7 @@ QUESTIONS: tuple[Question, ...] = (
     validation_improves.QUESTION,
     weights_move_and_stay_finite.QUESTION,
     simple_model_learns.QUESTION,
+    xlstm_overfits_one_user.QUESTION,
     events_in_time_order.QUESTION,
     targets_shifted_by_one.QUESTION,
     padding_id_reserved.QUESTION,
