@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 
-from tasks.data.filters import mask_k_core
 from tasks.data.prepared import EvaluationSplit
 from tasks.diagnostics.subject import PreparedLog, RawLog, Subject
 from tasks.faults.fault import Fault, at
@@ -16,7 +15,7 @@ from tasks.faults.planting import (
     change_held_out_items,
     change_items,
     change_prepared,
-    from_rows,
+    redeclare,
     with_data,
 )
 
@@ -97,17 +96,8 @@ def _numbered_by_all_events(subject: Subject) -> Subject:
     return subject.replace(prepare=prepare_wrongly)
 
 
-def _filter_all_events(subject: Subject) -> Subject:
-    prepare = subject.prepare
-    least = subject.declared.min_user_events
-
-    def prepare_wrongly(given: RawLog) -> PreparedLog:
-        users = np.unique(given.user, return_inverse=True)[1]
-        items = np.unique(given.item, return_inverse=True)[1]
-        kept = np.flatnonzero(mask_k_core(users, items, least, MIN_ITEM_EVENTS))
-        return from_rows(prepare(given.keep(kept)), kept)
-
-    return subject.replace(prepare=prepare_wrongly)
+def _declared_from_training(subject: Subject) -> Subject:
+    return redeclare(subject, corpus="train")
 
 
 FAULTS = (
@@ -174,7 +164,8 @@ FAULTS = (
         source="Hidasi and Czapp 2023, preprocessing before the split",
         expected=asks("G6"),
         stages=at("split", "encode"),
-        apply=_filter_all_events,
+        apply=_declared_from_training,
+        settings={"corpus": "full"},
         needs={
             "corpus": "train",
             "vocabulary": "train",

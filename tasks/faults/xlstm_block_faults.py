@@ -18,12 +18,16 @@ from xlstm_model.blocks.head_merge import HeadMerge
 from xlstm_model.layers import BlockDiagonalLinear, CausalConv1d
 
 
+def _states(stack: nn.Module, state: Any) -> Any:
+    return (None,) * len(stack.blocks) if state is None else state
+
+
 class _ResidualOfInput:
     """Adds the input of the whole stack to every block's result."""
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, state: Any = None) -> Any:
         x_original, after = x, []
-        for block, before in zip(self.blocks, self._checked(state), strict=True):
+        for block, before in zip(self.blocks, _states(self, state), strict=True):
             y, new = block(x, mask=mask, state=before)
             x = (y - x) + x_original
             after.append(new)
@@ -35,7 +39,7 @@ class _ResidualScaled:
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, state: Any = None) -> Any:
         after = []
-        for block, before in zip(self.blocks, self._checked(state), strict=True):
+        for block, before in zip(self.blocks, _states(self, state), strict=True):
             y, new = block(x, mask=mask, state=before)
             x = y + 4 * x
             after.append(new)
@@ -95,8 +99,10 @@ def _dense(subject: Subject) -> Subject:
             if isinstance(module, BlockDiagonalLinear):
                 generator = torch.Generator().manual_seed(number)
                 shape = (module.features_out, module.features_in)
-                values = torch.randn(shape, generator=generator) * float(module.weight.std())
-                module.full_weight = nn.Parameter(values.detach())
+                values = torch.randn(shape, generator=generator) * float(
+                    module.weight.detach().std()
+                )
+                module.full_weight = nn.Parameter(values)
         return model
 
     return change_modules(change_model(subject, change), BlockDiagonalLinear, _Dense)
