@@ -1,0 +1,180 @@
+"""Speed of cells, stacks and steps beside peers on the CPU: `python -m benchmarks.cells`.
+
+Every subject of a shape runs once per round, one after another in one process, so that whatever
+else the machine does falls on all of them alike. Reported are medians over rounds, in processor
+time, and the medians of each round's ratio to `torch.nn.LSTM` with as many layers as the stacks
+have blocks.
+
+- `training`: forward and backward at (B, S, D);
+- `steps`: one position at (B, D) without gradients;
+- `growth`: milliseconds of one sequence as its length doubles, and the slope of its logarithm
+  between the ends (1 is linear);
+- `memory` (with `--memory`): peak memory of one subject's training passes beyond what it starts
+  with, each in a process of its own.
+
+`--peers FOLDER` adds the authors' package from a folder it was installed into by
+`pip install --no-deps --target FOLDER xlstm==2.0.6`. One thread unless `--threads` says otherwise.
+Prints tables; `--json FILE` writes the numbers too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SHAPES = [(64, 50, 64), (64, 200, 64), (8, 1024, 128)]
+STEP_SHAPES = [(1, 64), (8, 128)]
+GROWTH_LENGTHS = [512, 1024, 2048, 4096]
+GROWTH_SUBJECTS = ("lstm", "mlstm_cell", "slstm_cell", "mlstm_stack", "slstm_stack")
+
+
+def measure(subjects: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds of each subject, and the median of its ratio to the first."""
+    for work in subjects.values():
+        work()
+        work()
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, work in subjects.items():
+            started = time.process_time()
+            work()
+            times[name].append(time.process_time() - started)
+    base = next(iter(times.values()))
+    return {
+        name: {
+            "milliseconds": round(statistics.median(own) * 1e3, 3),
+            "ratio": round(statistics.median(a / b for a, b in zip(own, base, strict=True)), 2),
+        }
+        for name, own in times.items()
+    }
+
+
+def measure_steps(batch_size: int, dim: int, authors: bool, rounds: int) -> dict[str, Any]:
+    """`measure` of a hundred steps, per step."""
+    from benchmarks.subjects import decode_steps
+
+    def repeat(step: Callable[[], Any]) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(100):
+                step()
+
+        return work
+
+    with torch.no_grad():
+        steps = {k: repeat(v) for k, v in decode_steps(batch_size, dim, authors).items()}
+        results = measure(steps, rounds)
+    for result in results.values():
+        result["milliseconds"] = round(result["milliseconds"] / 100, 4)
+    return results
+
+
+def measure_growth(rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds by length at B = 2, D = 64, and the slope between the ends."""
+    from benchmarks.subjects import training_passes
+
+    table: dict[str, dict[str, float]] = {name: {} for name in GROWTH_SUBJECTS}
+    for length in GROWTH_LENGTHS:
+        passes = training_passes((2, length, 64), False)
+        for name, row in measure({n: passes[n] for n in GROWTH_SUBJECTS}, rounds).items():
+            table[name][str(length)] = row["milliseconds"]
+    first, last = str(GROWTH_LENGTHS[0]), str(GROWTH_LENGTHS[-1])
+    for row in table.values():
+        doublings = math.log2(GROWTH_LENGTHS[-1] / GROWTH_LENGTHS[0])
+        row["slope"] = round(math.log2(row[last] / row[first]) / doublings, 2)
+    return table
+
+
+def measure_memory(shape: tuple[int, int, int], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of each subject alone, in MiB and as a ratio to `lstm`."""
+    from benchmarks.subjects import training_passes
+
+    peaks = {}
+    for name in training_passes((1, 2, shape[2]), bool(arguments.peers)):
+        command = [sys.executable, "-m", "benchmarks.cells", "--peak", name, *map(str, shape)]
+        if arguments.peers:
+            command += ["--peers", str(arguments.peers)]
+        peaks[name] = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    base = peaks["lstm"]
+    return {k: {"mebibytes": v, "ratio": round(v / base, 2)} for k, v in peaks.items()}
+
+
+def print_peak(name: str, shape: tuple[int, int, int], authors: bool) -> None:
+    """Print how much the peak memory grew while one subject ran."""
+    from benchmarks.subjects import training_passes
+
+    training_passes((1, 2, shape[2]), authors)[name]()
+    work = training_passes(shape, authors)[name]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        work()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """One line per subject."""
+    print(f"\n{title}")
+    for name, row in rows.items():
+        print(f"  {name:<16}" + "".join(f"{key} {value:>9}   " for key, value in row.items()))
+
+
+def parse() -> argparse.Namespace:
+    """Command-line arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cells", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--peers", type=Path, help="folder the authors' package is installed in")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds per table (default 9)")
+    parser.add_argument("--threads", type=int, default=1, help="threads (default 1)")
+    parser.add_argument("--only", choices=["training", "steps", "growth", "memory"])
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too")
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what the arguments ask for."""
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    authors = bool(arguments.peers)
+    if authors:
+        sys.path.insert(0, str(arguments.peers))
+    if arguments.peak:
+        name, *sizes = arguments.peak
+        print_peak(name, tuple(map(int, sizes)), authors)
+        return
+    from benchmarks.subjects import training_passes
+
+    wanted = [arguments.only] if arguments.only else ["training", "steps", "growth"]
+    wanted += ["memory"] if arguments.memory and not arguments.only else []
+    results: dict[str, Any] = {"torch": torch.__version__, "threads": arguments.threads}
+    for shape in SHAPES if "training" in wanted else []:
+        rows = measure(training_passes(shape, authors), arguments.rounds)
+        results[f"training {shape}"] = rows
+        print_table(f"forward and backward at (B, S, D) = {shape}", rows)
+    for shape in STEP_SHAPES if "steps" in wanted else []:
+        rows = measure_steps(*shape, authors, arguments.rounds)
+        results[f"steps {shape}"] = rows
+        print_table(f"one step at (B, D) = {shape}", rows)
+    if "growth" in wanted:
+        results["growth"] = measure_growth(max(3, arguments.rounds // 3))
+        print_table("milliseconds by length at B = 2, D = 64", results["growth"])
+    if "memory" in wanted:
+        results["memory"] = measure_memory(SHAPES[-1], arguments)
+        print_table(f"peak memory at (B, S, D) = {SHAPES[-1]}", results["memory"])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
