@@ -12,11 +12,11 @@ from tasks.settings.base import Section
 class SharedTraining(Section):
     """Loop, loss and budget, the same for every neural model."""
 
-    max_seq_len: int = Field(50, ge=2, le=100_000)
+    max_seq_len: int = Field(100, ge=2, le=100_000)
     """Most recent events a model sees, in events (inputs of a training window)."""
     batch_size: int = Field(64, ge=1)
     """Windows per optimiser step."""
-    max_epochs: int = Field(60, ge=1)
+    max_epochs: int = Field(40, ge=1)
     """Passes over the training events at most."""
     patience: int = Field(6, ge=1)
     """Epochs without a better validation NDCG@10 before training stops."""
@@ -96,28 +96,56 @@ class NeuralSettings(Section):
 class GRUSettings(NeuralSettings):
     """GRU over item embeddings."""
 
+    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    """Dropout on embeddings and between layers."""
+    learning_rate: float = Field(6.5e-3, gt=0.0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.1, ge=0.0)
+    """AdamW's decoupled decay, on matrices only."""
+
 
 class LSTMSettings(NeuralSettings):
     """LSTM over item embeddings, without xLSTM's extensions."""
+
+    dropout: float = Field(0.2, ge=0.0, lt=1.0)
+    """Dropout on embeddings and between layers."""
+    learning_rate: float = Field(5.5e-3, gt=0.0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.01, ge=0.0)
+    """AdamW's decoupled decay, on matrices only."""
 
 
 class SASRecSettings(NeuralSettings):
     """Causal self-attention (SASRec)."""
 
+    dropout: float = Field(0.2, ge=0.0, lt=1.0)
+    """Dropout on embeddings and between layers."""
+    learning_rate: float = Field(5.4e-3, gt=0.0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.1, ge=0.0)
+    """AdamW's decoupled decay, on matrices only."""
+
     num_layers: int = Field(2, ge=1)
     """Transformer blocks."""
-    num_heads: int = Field(2, ge=1)
+    num_heads: int = Field(4, ge=1)
     """Attention heads; divides `embedding_dim`."""
 
 
 class XLSTMSettings(NeuralSettings):
     """xLSTM stack of mLSTM and sLSTM blocks."""
 
+    dropout: float = Field(0.4, ge=0.0, lt=1.0)
+    """Dropout on embeddings and between layers."""
+    learning_rate: float = Field(6e-3, gt=0.0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.3, ge=0.0)
+    """AdamW's decoupled decay, on matrices only."""
+
     num_layers: int = Field(1, ge=1)
     """Repetitions of `pattern`."""
-    pattern: str = Field("ms", pattern="^[ms]+$")
+    pattern: str = Field("sm", pattern="^[ms]+$")
     """Blocks in order: m (mLSTM) and s (sLSTM)."""
-    num_heads: int = Field(2, ge=1)
+    num_heads: int = Field(4, ge=1)
     """Heads of every block; divides `embedding_dim`."""
     conv_kernel: int = Field(4, ge=1)
     """Width of the causal convolution, in events."""
