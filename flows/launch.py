@@ -59,17 +59,15 @@ def run_experiment(
     """Run the experiment in its workspace and print the results."""
     workspace = open_workspace(start, params=params, overrides=overrides, name=name)
     _refetch_changed_log(workspace)
-    from flows import prefect_environment
-
-    prefect_environment.prepare()
     if not as_json:
         print(f"Running experiment {workspace.settings.experiment.name} in {workspace.folder}")
-    from flows.experiment import experiment
+    from flows import start as start_flow
     from flows.progress import shown_in_terminal
     from flows.summary import print_summary
 
-    with shown_in_terminal(quiet=as_json):
-        result = experiment(workspace=str(workspace.folder), use_dvc=use_dvc)
+    result = start_flow.run_experiment(
+        workspace.folder, use_dvc=use_dvc, display=lambda: shown_in_terminal(quiet=as_json)
+    )
     if not as_json:
         done = sum(outcome == "ran" for outcome in result.outcomes.values())
         print(f"{done} of {len(result.outcomes)} stages had work to do ({result.seconds:.0f} s)\n")

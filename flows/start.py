@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from flows import prefect_environment
@@ -17,7 +17,12 @@ HEALTH_SECONDS = 5.0
 logger = logging.getLogger("assay.flows")
 
 
-def run_experiment(workspace: Path, *, use_dvc: bool = True) -> ExperimentResult:
+def run_experiment(
+    workspace: Path,
+    *,
+    use_dvc: bool = True,
+    display: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> ExperimentResult:
     """Run the experiment flow in this process; return at once where no stage has anything to do.
 
     With a Prefect server configured (``PREFECT_API_URL``) the run shows there; when none is, or it
@@ -26,6 +31,7 @@ def run_experiment(workspace: Path, *, use_dvc: bool = True) -> ExperimentResult
     Args:
         workspace: Folder with ``dvc.yaml`` and ``params.yaml``.
         use_dvc: Through DVC, or run all stages directly.
+        display: Entered around the flow, once Prefect has set up its own logging.
 
     Raises:
         ExperimentFailedError: a stage failed.
@@ -39,7 +45,7 @@ def run_experiment(workspace: Path, *, use_dvc: bool = True) -> ExperimentResult
     prefect_environment.prepare()
     from flows.experiment import experiment
 
-    with _server_that_answers():
+    with _server_that_answers(), display():
         return experiment(workspace=str(workspace), use_dvc=use_dvc)
 
 

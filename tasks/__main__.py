@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import quiet
+from tasks.lock import refuse_if_busy
 
 quiet.silence_telemetry()
 
@@ -74,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     workspace = Path.cwd()
     try:
+        refuse_if_busy(workspace)
         result = run_stage(options.stage, workspace, model=options.model, seed=options.seed)
     except KeyboardInterrupt:
         print(f"{options.stage}: interrupted; run the same command to resume.", file=sys.stderr)

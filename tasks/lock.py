@@ -16,7 +16,7 @@ HOLDER = "ASSAY_LOCK_HOLDER"
 """Environment variable by which the stages an experiment starts know that they belong to it."""
 
 
-class WorkspaceBusyError(RuntimeError):
+class WorkspaceBusyError(OSError):
     """Another experiment runs in this workspace."""
 
 

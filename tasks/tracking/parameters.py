@@ -72,6 +72,18 @@ def metric_values(values: Mapping[str, Any], group: str = "train") -> dict[str, 
     return metrics
 
 
+def epoch_values(values: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of an epoch's record; of ranking metrics those at 10, to keep charts few.
+
+    >>> epoch_values({"epoch": 1, "val/ndcg_at_10": 0.07, "val/ndcg_at_5": 0.05})
+    {'val/ndcg_at_10': 0.07}
+    """
+    metrics = metric_values(values)
+    return {
+        name: value for name, value in metrics.items() if "_at_" not in name or name.endswith("_10")
+    }
+
+
 def step_values(values: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of a step's record; loss and learning rate get names apart from the epochs' ones.
 

@@ -97,7 +97,7 @@ class ModelRun:
         epoch = int(values["epoch"])
         if epoch > self._last_epoch:
             self._last_epoch = epoch
-            self.log.add_metrics(parameters.metric_values(values), epoch, "epoch")
+            self.log.add_metrics(parameters.epoch_values(values), epoch, "epoch")
 
     def log_steps(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Log objects of ``steps.jsonl`` at their ``step``; long trainings are thinned."""

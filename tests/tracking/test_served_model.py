@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,7 @@ def logged(settings: Settings, workspace: Path, client: Any) -> Path:
 @pytest.fixture
 def loaded(logged: Path) -> Any:
     """That model, as a user loads it."""
-    with warnings.catch_warnings():
-        # MLflow warns of type hints of its own when this is imported.
-        warnings.simplefilter("ignore")
-        import mlflow.pyfunc
+    import mlflow.pyfunc
 
     return mlflow.pyfunc.load_model(str(logged))
 
