@@ -32,7 +32,10 @@ class Declared:
         batch_size: Rows per batch.
         max_epochs: Epochs at most.
         split: How events are held out.
+        rating_threshold: Events rated lower are dropped.
         min_user_events: Users with fewer events are dropped.
+        min_item_events: Items with fewer events are dropped.
+        duplicates: What is done with events equal in user, item and time.
         repeats: What is done with a user's repeated items.
         full_ranking: Metrics rank the whole catalogue.
         cutoffs: The K of reported metrics.
@@ -71,7 +74,10 @@ class Declared:
     batch_size: int = 64
     max_epochs: int = 1
     split: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    rating_threshold: float = 0.0
     min_user_events: int = 1
+    min_item_events: int = 1
+    duplicates: Literal["keep", "drop"] = "keep"
     repeats: Literal["keep", "drop_consecutive", "first"] = "keep"
     full_ranking: bool = True
     cutoffs: tuple[int, ...] = (1, 5, 10, 20)

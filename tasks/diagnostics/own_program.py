@@ -152,7 +152,10 @@ def _declare(program: OwnProgram, recipe: Recipe, said: dict[str, Any]) -> Decla
         "corpus": recipe.corpus,
         "vocabulary": recipe.vocabulary,
         "repeats": recipe.repeats,
+        "rating_threshold": recipe.rating_threshold,
+        "duplicates": recipe.duplicates,
         "min_user_events": recipe.min_user_events,
+        "min_item_events": recipe.min_item_events,
         "max_epochs": 10,
     }
     silent = UNSTATED - set(said)

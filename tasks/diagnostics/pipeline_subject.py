@@ -295,5 +295,8 @@ def declare(
         corpus=recipe.corpus,
         vocabulary=recipe.vocabulary,
         repeats=recipe.repeats,
+        rating_threshold=recipe.rating_threshold,
+        duplicates=recipe.duplicates,
         min_user_events=recipe.min_user_events,
+        min_item_events=recipe.min_item_events,
     )

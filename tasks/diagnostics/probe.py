@@ -183,6 +183,20 @@ class Probe:
             raise SubjectError("logits", f"returned {found}; expected a tensor {expected}")
         return logits
 
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """float64 where the program runs in it, else float32.
+
+        Identities are tried in float64, so that a model that magnifies rounding errors is not
+        taken for one that breaks them.
+        """
+        with untouched(), torch.no_grad():
+            try:
+                self.logits(self.model().double(), self.batch(rows=2, positions=4))
+            except SubjectError:
+                return torch.float32
+        return torch.float64
+
     def replay(self, batch: Batch, *, trained: bool = False, shake: bool = True) -> Tensor:
         """Return logits of real items, without a graph, from a model nothing has happened to.
 
@@ -205,6 +219,7 @@ class Probe:
             model = self.model(trained=trained)
             if shake:
                 shake_weights(model, self.seed)
+            model.to(self.precision)
             torch.manual_seed(self.seed)
             logits = self.logits(model, batch)[..., 1:].double()
         if not bool(torch.isfinite(logits[batch.mask]).all()):

@@ -80,8 +80,9 @@ def test_a_bug_of_a_question_fails_the_stage_and_keeps_the_rest(
     def bug(probe: object) -> None:
         raise ZeroDivisionError
 
-    broken = dataclasses.replace(QUESTIONS[0], measure=bug)
-    monkeypatch.setattr(diagnose_stage, "QUESTIONS", (broken, *QUESTIONS[1:4]))
+    exact = [question for question in QUESTIONS if question.mode == "exact"]
+    broken = dataclasses.replace(exact[0], measure=bug)
+    monkeypatch.setattr(diagnose_stage, "QUESTIONS", (broken, *exact[1:4]))
     with pytest.raises(DiagnosisError, match=broken.id):
         diagnose_stage.run(settings, workspace, mode="exact")
     document = read(workspace)

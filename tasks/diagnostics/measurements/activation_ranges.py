@@ -57,7 +57,10 @@ def measure(probe: Probe) -> ActivationRanges:
 
 
 def watch_inputs(probe: Probe, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Return what each weight-bearing layer reads at real positions: name -> (T, features)."""
+    """Return what each weight-bearing layer reads at real positions: name -> (T, features).
+
+    What the model's outermost parts give out is read, too: by the head, which may be no module.
+    """
     found: dict[str, Tensor] = {}
     shape = tuple(batch.item_ids.shape)
 
@@ -71,7 +74,18 @@ def watch_inputs(probe: Probe, model: nn.Module, batch: Batch) -> dict[str, Tens
 
         return hook
 
+    def given_out(name: str):
+        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            watch(f"output of {name}")(module, (output,))
+
+        return hook
+
     handles = [
+        module.register_forward_hook(given_out(name))
+        for name, module in model.named_children()
+        if not isinstance(module, nn.Embedding)
+    ]
+    handles += [
         module.register_forward_pre_hook(watch(name))
         for name, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))

@@ -19,6 +19,7 @@ class Deletion:
     num_changed_rows: int = quantity("held-out rows whose item was exchanged")
     changed_by_exchange: int = quantity("training arrays that differ")
     changed_by_flooding: int | None = quantity("training arrays that differ")
+    unseen_ids: int | None = quantity("ids of items without a training event")
     first_changed: str = ""
 
 
@@ -47,7 +48,9 @@ def measure(probe: Probe) -> Deletion:
     exchanged[rows] = log.item[rng.permutation(rows)]
     changed = _changed(probe.prepared, _prepare(probe, log, exchanged))
     flooded: list[str] | None = None
-    if subject.declared.corpus == subject.declared.vocabulary == "train":
+    said = subject.declared
+    counts_held_out = said.corpus == "full" and said.min_item_events > 1
+    if said.vocabulary == "train" and not counts_held_out:
         same = log.item.copy()
         same[rows] = log.item[rows[0]]
         flooded = _changed(probe.prepared, _prepare(probe, log, same))
@@ -55,8 +58,14 @@ def measure(probe: Probe) -> Deletion:
         num_changed_rows=int((exchanged[rows] != log.item[rows]).sum()),
         changed_by_exchange=len(changed),
         changed_by_flooding=None if flooded is None else len(flooded),
+        unseen_ids=_unseen(probe) if said.vocabulary == "train" else None,
         first_changed=(changed + (flooded or []) + [""])[0],
     )
+
+
+def _unseen(probe: Probe) -> int:
+    """Ids that no training event has: a vocabulary of training items has none."""
+    return probe.data.num_items - len(np.unique(probe.data.train.items))
 
 
 def _prepare(probe: Probe, log: RawLog, item: np.ndarray) -> PreparedLog:

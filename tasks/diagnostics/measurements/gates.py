@@ -19,6 +19,9 @@ CLOSED = 0.01
 OPEN = 0.9999
 """Where a sigmoid has lost all but 1e-4 of its slope: such a gate can hardly learn to close."""
 
+FLAT = 1e-3
+"""Slope of a sigmoid, 0.25 at most, below which a gate hardly learns: beyond 0.999 or 0.001."""
+
 GatesOfCall = Callable[[nn.Module, tuple, Any], dict[str, Tensor]]
 
 
@@ -29,6 +32,7 @@ class Gates:
     forget_closed: float = quantity("share of forget-gate values below 0.01")
     output_closed: float | None = quantity("share of output-gate values below 0.01")
     forget_open: float = quantity("share of forget-gate values above 0.9999")
+    flat: float = quantity("share of sigmoid gates with a slope below 0.001")
     stuck: float = quantity("share of values with forget above 0.9999 and input below 0.01")
     lowest_preactivation: float = quantity("smallest gate pre-activation")
     highest_preactivation: float = quantity("largest gate pre-activation")
@@ -49,6 +53,7 @@ def measure(probe: Probe) -> Gates:
         forget_closed=max(s["forget_closed"] for s in shares.values()),
         output_closed=max(outputs) if outputs else None,
         forget_open=max(s["forget_open"] for s in shares.values()),
+        flat=max(s["flat"] for s in shares.values()),
         stuck=max(s["stuck"] for s in shares.values()),
         lowest_preactivation=float(raw.min()),
         highest_preactivation=float(raw.max()),
@@ -58,7 +63,9 @@ def measure(probe: Probe) -> Gates:
 
 
 def watch_gates(probe: Probe, model: nn.Module, batch: Batch) -> dict[str, dict[str, Tensor]]:
-    """Return pre-activations per cell: name -> {"i", "f", "o"}, each (B, S, units).
+    """Return pre-activations per cell: name -> gates, each (B, S, units).
+
+    Gates are i, f and o, as far as the cell has them; a GRU's update and reset gates are u and r.
 
     Raises:
         NotApplicableError: The model has no gated cell that is known here.
@@ -79,7 +86,7 @@ def watch_gates(probe: Probe, model: nn.Module, batch: Batch) -> dict[str, dict[
         if gates_of is not None:
             handles.append(module.register_forward_hook(keep(name, gates_of)))
     if not handles:
-        raise NotApplicableError("the model has no mLSTM, sLSTM or LSTM cell with known gates")
+        raise NotApplicableError("the model has no mLSTM, sLSTM, LSTM or GRU cell with known gates")
     try:
         with torch.no_grad():
             probe.logits(model, batch)
@@ -104,6 +111,8 @@ def _reader(module: nn.Module) -> GatesOfCall | None:
         return _slstm
     if isinstance(module, nn.LSTM) and module.num_layers == 1 and not module.bidirectional:
         return _lstm
+    if isinstance(module, nn.GRU) and module.num_layers == 1 and not module.bidirectional:
+        return _gru
     return None
 
 
@@ -123,6 +132,12 @@ def _slstm(module: nn.Module, args: tuple, output: Any) -> dict[str, Tensor]:
 
 
 def _lstm(module: nn.LSTM, args: tuple, output: Any) -> dict[str, Tensor]:
+    i, f, _, o = _raw_gates(module, args, output).chunk(4, dim=-1)
+    return {"i": i, "f": f, "o": o}
+
+
+def _raw_gates(module: nn.RNNBase, args: tuple, output: Any) -> Tensor:
+    """Everything added up before the gates, with the last output as it came: (B, S, gates)."""
     x, h = args[0].double(), output[0].double()
     if not module.batch_first:
         x, h = x.transpose(0, 1), h.transpose(0, 1)
@@ -130,11 +145,26 @@ def _lstm(module: nn.LSTM, args: tuple, output: Any) -> dict[str, Tensor]:
     raw = x @ module.weight_ih_l0.double().T + before @ module.weight_hh_l0.double().T
     if module.bias:
         raw = raw + module.bias_ih_l0.double() + module.bias_hh_l0.double()
-    i, f, _, o = raw.chunk(4, dim=-1)
-    return {"i": i, "f": f, "o": o}
+    return raw
+
+
+def _gru(module: nn.GRU, args: tuple, output: Any) -> dict[str, Tensor]:
+    raw = _raw_gates(module, args, output)
+    r, u, _ = raw.chunk(3, dim=-1)
+    return {"r": r, "u": u}
 
 
 def _shares(gates: dict[str, Tensor], mask: Tensor) -> dict[str, float | None]:
+    squashed = torch.cat([torch.sigmoid(gates[g])[mask].flatten() for g in gates if g != "i"])
+    flat = _mean(squashed * (1 - squashed) < FLAT)
+    if "f" not in gates:
+        return {
+            "forget_closed": 0.0,
+            "output_closed": None,
+            "forget_open": 0.0,
+            "flat": flat,
+            "stuck": 0.0,
+        }
     forget, write = torch.sigmoid(gates["f"])[mask], gates["i"][mask]
     # e^i and the logistic function of i agree to 1 % where they are below 0.01.
     closed_input = torch.exp(write.clamp(max=0.0)) < CLOSED
@@ -143,6 +173,7 @@ def _shares(gates: dict[str, Tensor], mask: Tensor) -> dict[str, float | None]:
         "forget_closed": _mean(forget < CLOSED),
         "output_closed": None if output is None else _mean(output < CLOSED),
         "forget_open": _mean(forget > OPEN),
+        "flat": flat,
         "stuck": _mean((forget > OPEN) & closed_input),
     }
 

@@ -10,6 +10,7 @@ from tasks.diagnostics.measurements.log_join import as_text
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError
 from tasks.diagnostics.question import quantity
+from tasks.diagnostics.subject import RawLog
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class IdMap:
     unused_ids: int = quantity("ids in 1..num_items that no event has")
     smallest_id: int = quantity("smallest encoded item")
     largest_id: int = quantity("largest encoded item")
-    differs_when_repeated: bool | None = quantity("a second preparation gives other ids")
+    differs_when_renamed: bool | None = quantity("items get other ids under longer names")
     first_collision: str = ""
 
 
@@ -72,7 +73,7 @@ def measure(probe: Probe) -> IdMap:
         unused_ids=int(data.num_items - len(np.unique(items[inside]))),
         smallest_id=int(items.min()),
         largest_id=int(items.max()),
-        differs_when_repeated=_differs_when_repeated(probe),
+        differs_when_renamed=_differs_when_renamed(probe),
         first_collision=_describe(collision, pairs, raw_labels),
     )
 
@@ -85,16 +86,19 @@ def _disagreements(raw: np.ndarray, items: np.ndarray, held_out: np.ndarray) -> 
     return int(((trained >= 0) & (trained != items[held_out])).sum())
 
 
-def _differs_when_repeated(probe: Probe) -> bool | None:
-    """Prepare the log once more: equal input has to give equal ids."""
+def _differs_when_renamed(probe: Probe) -> bool | None:
+    """Prepare the log once more with a 0 behind every item's name.
+
+    That keeps the order of names, as numbers and as text, so ids that follow any order of names,
+    counts or first appearance stay; ids that follow a hash do not.
+    """
+    log = probe.subject.log
     if probe.subject.prepare is None:
         return None
-    again = probe.ask("prepare", probe.subject.log)
-    once = probe.prepared
-    return not (
-        np.array_equal(as_text(again.item_labels), as_text(once.item_labels))
-        and np.array_equal(again.data.train.items, once.data.train.items)
-    )
+    longer = log.item * 10 if log.item.dtype.kind in "iu" else np.char.add(as_text(log.item), "0")
+    renamed = np.where(as_text(log.item) == "", log.item, longer)
+    again = probe.ask("prepare", RawLog(log.user, renamed, log.time, log.rating))
+    return not np.array_equal(again.data.train.items, probe.data.train.items)
 
 
 def _describe(collision: np.ndarray, pairs: np.ndarray, raw_labels: np.ndarray) -> str:

@@ -31,6 +31,11 @@ class InferenceOracle:
     history_side: str = quantity("side padding stands on")
     first_wrong: str = ""
 
+    @property
+    def knows_targets(self) -> bool:
+        """Most of the wrong histories end with the very event to predict."""
+        return self.target_last > 0.5 * self.wrong_histories
+
 
 def measure(probe: Probe) -> InferenceOracle:
     """Score test users both ways with the same weights."""
@@ -95,6 +100,7 @@ def _score(probe: Probe, item_ids: Tensor, lengths: Tensor, times: Tensor) -> Te
     with untouched(), torch.no_grad():
         model = probe.model()
         shake_weights(model, probe.seed)
+        model.to(probe.precision)
         torch.manual_seed(probe.seed)
         scores = probe.ask("score", model, item_ids, lengths, times)
     expected = (len(item_ids), probe.data.num_items + 1)

@@ -19,6 +19,7 @@ class LogJoin:
     unknown_rows: int = quantity("events whose row is not in the log")
     wrong_user: int = quantity("events of another user")
     wrong_item: int = quantity("events whose decoded item is another one")
+    scattered_items: int = quantity("raw items that stand behind several ids within training")
     wrong_time: int = quantity("events with another time")
     repeated_rows: int = quantity("events used more than once")
     time_reversals: int = quantity("consecutive events whose raw times go backwards")
@@ -66,6 +67,7 @@ def measure(probe: Probe) -> LogJoin:
         unknown_rows=int((~known).sum()),
         wrong_user=int((known & user_differs).sum()),
         wrong_item=int((known & item_differs).sum()),
+        scattered_items=_scattered(log.item[safe][known], items[known]),
         wrong_time=int((known & time_differs).sum()),
         repeated_rows=len(rows) - len(np.unique(rows)),
         time_reversals=int(reversal.sum()),
@@ -75,6 +77,12 @@ def measure(probe: Probe) -> LogJoin:
         first_wrong_time=place(known & time_differs),
         first_reversal=place(np.append(reversal, False)),
     )
+
+
+def _scattered(raw: np.ndarray, ids: np.ndarray) -> int:
+    """Count raw items with more than one id: no map makes them, only a shuffle does."""
+    pairs = np.unique(np.stack([np.unique(raw, return_inverse=True)[1], ids], axis=1), axis=0)
+    return len(pairs) - len(np.unique(pairs[:, 0]))
 
 
 def as_text(ids: np.ndarray) -> np.ndarray:

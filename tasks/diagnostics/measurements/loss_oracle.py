@@ -34,6 +34,7 @@ def measure(probe: Probe) -> LossOracle:
     torch.manual_seed(probe.seed)
     program = program_loss(probe, model, batch)
     program_gradient = _gradient(program, model)
+    model = probe.model()  # another one: nothing of the first call may be left
     torch.manual_seed(probe.seed)
     oracle = oracle_loss(probe, model, batch)
     oracle_gradient = _gradient(oracle, model)
@@ -44,7 +45,7 @@ def measure(probe: Probe) -> LossOracle:
         declared=expected,
         relative_difference=abs(value - expected) / scale,
         gradient_cosine=_cosine(program_gradient, oracle_gradient),
-        duplicated_difference=_duplicated(probe, model, batch, value, scale),
+        duplicated_difference=_duplicated(probe, batch, value, scale),
         num_targets=batch.num_targets,
         padded_share=float((~batch.mask).double().mean()),
     )
@@ -100,12 +101,11 @@ def _cosine(a: Tensor, b: Tensor) -> float:
     return float(a @ b) / scale if scale > 0 else 0.0
 
 
-def _duplicated(
-    probe: Probe, model: nn.Module, batch: Batch, once: float, scale: float
-) -> float | None:
+def _duplicated(probe: Probe, batch: Batch, once: float, scale: float) -> float | None:
     """Relative change of the loss when every row stands in the batch twice; 0 for a mean."""
     if probe.subject.declared.loss not in loss_forms.FULL_LOSSES:
         return None  # a larger batch draws other negatives
     rows = len(batch.item_ids)
     twice = batch.rows(torch.arange(rows).repeat(2))
-    return abs(float(program_loss(probe, model, twice).detach()) - once) / scale
+    torch.manual_seed(probe.seed)
+    return abs(float(program_loss(probe, probe.model(), twice).detach()) - once) / scale

@@ -110,11 +110,10 @@ def _loss_change(probe: Probe, batch: Batch, wider: Batch) -> float | None:
     """Relative change of the program's loss by padding columns that ask for nothing."""
     if probe.subject.loss is None:
         return None
-    model = probe.model()
     torch.manual_seed(probe.seed)
-    once = float(program_loss(probe, model, batch).detach())
+    once = float(program_loss(probe, probe.model(), batch).detach())
     torch.manual_seed(probe.seed)
-    again = float(program_loss(probe, model, wider).detach())
+    again = float(program_loss(probe, probe.model(), wider).detach())
     return abs(again - once) / max(abs(once), 1e-12)
 
 

@@ -44,7 +44,7 @@ def measure(probe: Probe) -> RepeatedCalls:
     def new_model() -> torch.nn.Module:
         model = probe.model()
         shake_weights(model, probe.seed)
-        return model
+        return model.to(probe.precision)
 
     model = new_model()
     first = call(model, batch, seed=1)

@@ -43,6 +43,8 @@ def measure(probe: Probe) -> Residuals:
         if after is None:
             raise NotMeasuredError(f"what follows block {name}")
         before, after = before[batch.mask], after[batch.mask]
+        if not bool(torch.isfinite(after).all()):
+            raise NotMeasuredError(f"a finite stream behind block {name} without its weights")
         errors.append(float((after - before).norm() / before.norm().clamp(min=1e-12)))
     worst = max(range(len(errors)), key=errors.__getitem__)
     return Residuals(

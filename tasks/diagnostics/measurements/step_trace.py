@@ -40,6 +40,7 @@ class StepTrace:
     stale_gradient: float | None = quantity("share of the second gradient left from the first step")
     train_mode: bool | None = quantity("modules run in training mode within a step")
     seen_rows_unmoved: int | None = quantity("embedding rows of seen items that did not move")
+    embedding_has_gradient: bool | None = quantity("the item embedding gets a gradient")
     padding_row_moved: bool | None = quantity("the padding row moved")
     non_finite: int = quantity("parameters that are not finite after three steps")
     first_missing: str = ""
@@ -63,7 +64,7 @@ def measure(probe: Probe) -> StepTrace:
     had_gradient = {n for seen in steps.gradients for n, g in seen.items() if bool((g != 0).any())}
     unmoved = [n for n, p in named if n in had_gradient and not moved[n]]
     missing = [n for n, p in named if id(p) not in listed]
-    rows_unmoved, padding_moved = _embedding_rows(probe, model, before, batches)
+    table, rows_unmoved, padding_moved = _embedding_rows(probe, model, before, batches)
     return StepTrace(
         optimizer_calls=len(steps.gradients),
         missing=len(missing),
@@ -74,6 +75,7 @@ def measure(probe: Probe) -> StepTrace:
         stale_gradient=_stale(probe, batches),
         train_mode=all(steps.training_modes) if steps.training_modes else None,
         seen_rows_unmoved=rows_unmoved,
+        embedding_has_gradient=table in had_gradient if table else None,
         padding_row_moved=padding_moved,
         non_finite=sum(not bool(torch.isfinite(p).all()) for n, p in named if n in before),
         first_missing=missing[0] if missing else "",
@@ -163,13 +165,13 @@ def _stale(probe: Probe, batches: list[Batch]) -> float | None:
 
 def _embedding_rows(
     probe: Probe, model: nn.Module, before: dict[str, Tensor], batches: list[Batch]
-) -> tuple[int | None, bool | None]:
-    """Count rows of items that were input but did not move; tell whether row 0 moved."""
+) -> tuple[str, int | None, bool | None]:
+    """Name the item embedding, count rows of input items that did not move, look at row 0."""
     table = item_embedding(model, probe.data.num_items)
     if table is None:
-        return None, None
+        return "", None, None
     name = next(n for n, p in model.named_parameters() if p is table.weight)
     changed = (before[name] != table.weight.detach()).any(dim=1)
     seen = torch.cat([batch.item_ids[batch.asked].flatten() for batch in batches]).unique()
     seen = seen[(seen > 0) & (seen < len(changed))]
-    return int((~changed[seen]).sum()), bool(changed[0])
+    return name, int((~changed[seen]).sum()), bool(changed[0])

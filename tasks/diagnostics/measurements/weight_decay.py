@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.probe import Probe, shake_weights
 from tasks.diagnostics.problems import NotMeasuredError, SubjectError
 from tasks.diagnostics.question import quantity
 
@@ -23,7 +23,9 @@ class WeightDecay:
 
 def measure(probe: Probe) -> WeightDecay:
     """Give the program's optimiser zero gradients in float64 and make one step."""
-    model = probe.model().double()
+    model = probe.model()
+    shake_weights(model, probe.seed)  # a weight of 0 can't show that it shrinks
+    model.double()
     optimizer = probe.ask("make_optimizer", model)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not parameters:

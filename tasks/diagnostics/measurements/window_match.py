@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.data.prepared import PackedSequences, PreparedData
 from tasks.diagnostics.probe import MAX_BATCHES, Probe
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Batch
@@ -18,20 +19,21 @@ class WindowMatch:
     num_rows: int = quantity("rows")
     num_targets: int = quantity("targets")
     foreign_rows: int = quantity("rows that are no part of any training sequence")
+    leaking_rows: int = quantity("rows that hold held-out events of their user")
     wrong_targets: int = quantity("targets that are not the next event")
     targets_equal_input: int = quantity("targets equal to their own input")
     targets_beyond_training: int = quantity("targets after the end of the training sequence")
     covered_share: float | None = quantity("share of the pairs an epoch should hold")
     repeated_pairs: int | None = quantity("pairs an epoch holds more than once")
     first_foreign: str = ""
+    first_leak: str = ""
     first_wrong: str = ""
 
 
 class _Sequences:
-    """Finds where a run of items stands in the training sequences."""
+    """Finds where a run of items stands in the sequences of some users."""
 
-    def __init__(self, probe: Probe) -> None:
-        train = probe.data.train
+    def __init__(self, train: PackedSequences) -> None:
         self.offsets = np.asarray(train.offsets, dtype=np.int64)
         self.items = np.asarray(train.items, dtype=np.int64)
         # Id 0 never occurs inside a sequence, so no match crosses a border.
@@ -59,9 +61,11 @@ class _Sequences:
 
 def measure(probe: Probe) -> WindowMatch:
     """Look every row up, then compare each target with the event that follows its input."""
-    sequences = _Sequences(probe)
-    counts = dict.fromkeys(("rows", "targets", "foreign", "wrong", "same", "beyond"), 0)
-    first_foreign = first_wrong = ""
+    sequences = _Sequences(probe.data.train)
+    whole = _Sequences(with_held_out(probe.data))
+    names = ("rows", "targets", "foreign", "leaking", "wrong", "same", "beyond")
+    counts = dict.fromkeys(names, 0)
+    first_foreign = first_leak = first_wrong = ""
     pairs: list[np.ndarray] = []
     for number, batch in enumerate(probe.all_batches):
         for row in range(len(batch.item_ids)):
@@ -75,8 +79,10 @@ def measure(probe: Probe) -> WindowMatch:
             counts["targets"] += int(asked.sum())
             counts["same"] += int((targets == items)[asked].sum())
             if not starts:
-                counts["foreign"] += 1
-                first_foreign = first_foreign or place
+                leaks = bool(whole.find(items, user))
+                counts["leaking" if leaks else "foreign"] += 1
+                first_leak = first_leak or (place if leaks else "")
+                first_foreign = first_foreign or ("" if leaks else place)
             expected, start = _expected(sequences, starts, items, targets, asked)
             wrong = asked & (targets != expected)
             counts["wrong"] += int(wrong.sum())
@@ -90,14 +96,36 @@ def measure(probe: Probe) -> WindowMatch:
         num_rows=counts["rows"],
         num_targets=counts["targets"],
         foreign_rows=counts["foreign"],
+        leaking_rows=counts["leaking"],
         wrong_targets=counts["wrong"],
         targets_equal_input=counts["same"],
         targets_beyond_training=counts["beyond"],
         covered_share=covered,
         repeated_pairs=repeated,
         first_foreign=first_foreign,
+        first_leak=first_leak,
         first_wrong=first_wrong,
     )
+
+
+def with_held_out(data: PreparedData) -> PackedSequences:
+    """Return each user's training events followed by the held-out ones, by place in the log."""
+    train, test = data.train, data.test
+    owner = [np.repeat(np.arange(len(train)), train.lengths)]
+    items, rows = [np.asarray(train.items)], [np.asarray(train.rows)]
+    for split in (data.val, test):
+        users = np.asarray(split.users)
+        owner += [np.repeat(users, split.extra.lengths), users]
+        items += [np.asarray(split.extra.items), np.asarray(split.targets)]
+        rows += [np.asarray(split.extra.rows), np.asarray(split.target_rows)]
+    place = np.concatenate([np.full(len(part), number) for number, part in enumerate(owner)])
+    owner, items, rows = np.concatenate(owner), np.concatenate(items), np.concatenate(rows)
+    # The validation event is held out once and part of the test history: the later place counts.
+    first = np.unique(rows[::-1], return_index=True)[1] if (rows >= 0).all() else None
+    kept = np.arange(len(rows)) if first is None else np.sort(len(rows) - 1 - first)
+    order = kept[np.lexsort((kept, place[kept], owner[kept]))]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[order], minlength=len(train)))])
+    return PackedSequences(items[order], rows[order], rows[order], offsets)
 
 
 def _row(batch: Batch, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -46,7 +46,7 @@ def judge(evidence: CellOracle, limits: Limits) -> Finding:
         "check train.xlstm.slstm_conv_gates: the published block feeds i and f from the "
         "convolution, z and o from the raw input",
         where=f"{evidence.worst_block}{problem}",
-        explained_by=("batch", "causal", "state", "stochastic", "residual"),
+        explained_by=("batch", "causal", "stochastic", "residual"),
     )
     return QUESTION.finding(evidence, error)
 

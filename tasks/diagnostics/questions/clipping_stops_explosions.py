@@ -87,6 +87,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit="values",
         where="" if gates is None else gates.where,
         proof=evidence.no_gates,
+        explained_by=("cell",),
     )
     stressed = exact(
         "number of values not finite under ten-fold weights",
@@ -96,6 +97,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "find the first layer that is not finite under large weights",
         unit="values",
         where=stress.where,
+        explained_by=("cell",),
     )
     trained = exact(
         "number of epochs of the finished training with a loss not finite",

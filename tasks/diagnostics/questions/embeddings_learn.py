@@ -103,7 +103,8 @@ def _start(table: EmbeddingTable, limits: Limits) -> list[Check]:
 
 
 def _movement(table: EmbeddingTable, steps: StepTrace, limits: Limits) -> list[Check]:
-    nothing_moves = ("optimiser", "gradient_flow") if steps.moved_matrices == 0 else ()
+    blocked = steps.moved_matrices == 0 or steps.embedding_has_gradient is False
+    nothing_moves = ("optimiser", "gradient_flow", "loss") if blocked else ()
     return [
         exact(
             "item embeddings that take no gradient",

@@ -1,11 +1,12 @@
 """X23. Do gates work, or are they shut, or open for good?
 
-Reads: gate values of every mLSTM, sLSTM and LSTM cell, recomputed from what the cell is given, unit
-by unit and step by step; trained weights where there are any.
+Reads: gate values of every mLSTM, sLSTM, LSTM and GRU cell, recomputed from what the cell is given,
+unit by unit and step by step; trained weights where there are any.
 
 Rule: not more than nine tenths of a cell's forget-gate or output-gate values are shut (below 0.01),
-and not more than nine tenths have a forget gate above 0.9999 together with a shut input gate. An
-open forget gate alone is healthy: the usual biases of 3 to 6 give 0.95 to 0.998.
+not more than nine tenths have a forget gate above 0.9999 together with a shut input gate, and not
+more than nine tenths of all sigmoid gates have lost their slope. An open forget gate alone is
+healthy: the usual biases of 3 to 6 give 0.95 to 0.998.
 
 Limits: shut at 0.01 a unit forgets 99 % per event, or shows 1 % of its state. Above 0.9999 a
 sigmoid has lost all but 1e-4 of its slope. Nine tenths: power-law forget biases leave a part of the
@@ -64,7 +65,16 @@ def judge(evidence: Gates, limits: Limits) -> Finding:
         "lower the forget-gate bias or raise the input-gate bias",
         where=where,
     )
-    return QUESTION.finding(evidence, closed, output, stuck)
+    flat = exact(
+        "largest share of sigmoid gates with a slope below 0.001",
+        evidence.flat,
+        limit,
+        "activation",
+        "lower the scale of what the gates read: weights, embedding, or a missing norm",
+        where=where,
+        explained_by=("embedding", "learning_rate"),
+    )
+    return QUESTION.finding(evidence, closed, output, stuck, flat)
 
 
 QUESTION = Question(

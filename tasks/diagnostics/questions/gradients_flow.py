@@ -80,7 +80,7 @@ def _slopes(slopes: GradientCheck, limits: Limits) -> list[Check]:
             "check states for a detach between positions, and custom backward functions",
             unit="parameters",
             where=slopes.first_wrong,
-            explained_by=("loss", "stochastic", "state", "numeric"),
+            explained_by=("loss", "stochastic", "state", "numeric", "embedding"),
         ),
         exact(
             "number of weight matrices the loss does not depend on",

@@ -1,10 +1,11 @@
 """G7. Does every item have exactly one id, and every id exactly one item?
 
 Reads: the encoded item of every event in every split, joined with its row of the raw log; the
-vocabulary; a second preparation of the same log.
+vocabulary; a second preparation with a 0 behind every item's name.
 
 Rule: raw items and ids are in one-to-one relation; the vocabulary names the raw item of each event;
-no label occurs twice; preparing again gives the same ids. Exact.
+no label occurs twice; longer names in the same order give the same ids (ids that follow a hash do
+not, and change with the process). Exact.
 
 Limits: zero.
 
@@ -41,6 +42,7 @@ def judge(evidence: IdMap, limits: Limits) -> Finding:
         "number distinct raw ids instead of hashing them (tasks/data/encoding.py)",
         unit="ids",
         where=evidence.first_collision,
+        explained_by=("order",),
     )
     split = exact(
         "number of raw items with several ids",
@@ -49,6 +51,7 @@ def judge(evidence: IdMap, limits: Limits) -> Finding:
         "encode",
         "build one vocabulary before the log is split",
         unit="items",
+        explained_by=("order",),
     )
     labels = exact(
         "number of events whose vocabulary entry is another raw item, or that has none",
@@ -57,10 +60,11 @@ def judge(evidence: IdMap, limits: Limits) -> Finding:
         "encode",
         "save the vocabulary that encoded these events",
         unit="events",
+        explained_by=("order",),
     )
     again = exact(
-        "difference between two preparations of the same log",
-        None if evidence.differs_when_repeated is None else int(evidence.differs_when_repeated),
+        "dependence of ids on the spelling of names in the same order",
+        None if evidence.differs_when_renamed is None else int(evidence.differs_when_renamed),
         limit,
         "encode",
         "sort raw ids before numbering them; no sets, no hash()",

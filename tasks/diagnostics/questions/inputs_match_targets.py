@@ -23,11 +23,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Finding, Limit, exact
-from tasks.diagnostics.measurements import split_overlap, window_match
+from tasks.diagnostics.measurements import inference_oracle, split_overlap, window_match
 from tasks.diagnostics.measurements.split_overlap import SplitOverlap
 from tasks.diagnostics.measurements.window_match import WindowMatch
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.question import Limits, Question
+from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError
+from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {"count": Limit(0, "identity of consecutive rows of one user")}
 
@@ -39,14 +40,21 @@ class Evidence:
     windows: WindowMatch
     split: SplitOverlap
     is_temporal: bool
+    shown_targets: int | None = quantity("histories at scoring that end with their target")
 
 
 def measure(probe: Probe) -> Evidence:
     """Look every window up; compare held-out rows with what training knows."""
+    try:
+        inference = probe.evidence(inference_oracle.measure)
+        shown = inference.target_last if inference.knows_targets else 0
+    except (NotOfferedError, NotMeasuredError):
+        shown = None
     return Evidence(
         windows=probe.evidence(window_match.measure),
         split=probe.evidence(split_overlap.measure),
         is_temporal=probe.subject.declared.split == "temporal",
+        shown_targets=shown,
     )
 
 
@@ -61,7 +69,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "print one row: targets[t] has to equal item_ids[t + 1] (tasks/training/batches.py)",
         unit="targets",
         where=windows.first_wrong,
-        explained_by=("format",),
+        explained_by=("format", "split"),
     )
     foreign = exact(
         "number of windows that are no run of consecutive events of their user",
@@ -82,6 +90,25 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit="events",
         where=split.first_leak,
     )
+    shown = exact(
+        "number of histories at scoring that end with the event to predict",
+        evidence.shown_targets,
+        limit,
+        "split",
+        "end histories before the target (make_histories)",
+        unit="histories",
+        missing="`make_histories` and `score`",
+        essential=False,
+    )
+    leaking = exact(
+        "number of windows that hold held-out events of their user",
+        windows.leaking_rows,
+        limit,
+        "split",
+        "cut windows from training events alone",
+        unit="windows",
+        where=windows.first_leak,
+    )
     early = exact(
         "number of targets earlier than the history they are predicted from",
         split.target_before_history,
@@ -100,7 +127,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit="events",
         proof="" if evidence.is_temporal else "the split is per user, not by time",
     )
-    return QUESTION.finding(evidence, targets, foreign, known, early, late)
+    return QUESTION.finding(evidence, targets, foreign, leaking, known, shown, early, late)
 
 
 QUESTION = Question(

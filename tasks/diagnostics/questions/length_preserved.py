@@ -3,7 +3,8 @@
 Reads: windows beside the sequences they come from; shapes of scores for batches down to one row
 and one position; histories at scoring beside the split.
 
-Rule: an epoch holds the pairs that the declared length allows, scores have one position per input,
+Rule: every event of the log is in a sequence but for declared filters; an epoch holds the pairs
+that the declared length allows; scores have one position per input,
 one event alone is scored, and histories at scoring hold the user's last events up to the declared
 length. Exact counts.
 
@@ -13,8 +14,8 @@ shapes and histories.
 The same picture from elsewhere: windows that decode to nothing; a target inside the history
 (`preprocessing_same_everywhere`).
 
-It can't tell: whether events were dropped before sequences were made (`events_in_time_order` and
-the preparation's counts do).
+It can't tell: whether a filter that is declared to count training events alone does so
+(`preprocessing_same_everywhere`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Finding, Limit, exact
-from tasks.diagnostics.measurements import dims_sweep, inference_oracle, window_lengths
+from tasks.diagnostics.measurements import (
+    dims_sweep,
+    inference_oracle,
+    log_coverage,
+    window_lengths,
+)
 from tasks.diagnostics.measurements.dims_sweep import DimsSweep
 from tasks.diagnostics.measurements.inference_oracle import InferenceOracle
+from tasks.diagnostics.measurements.log_coverage import LogCoverage
 from tasks.diagnostics.measurements.window_lengths import WindowLengths
 from tasks.diagnostics.probe import MAX_BATCHES, Probe
-from tasks.diagnostics.problems import NotOfferedError
+from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, NotOfferedError
 from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
@@ -43,6 +50,8 @@ class Evidence:
     windows: WindowLengths
     shapes: DimsSweep
     histories: InferenceOracle | None
+    coverage: LogCoverage | None
+    no_coverage: str
     num_batches: int = quantity("batches of an epoch")
 
 
@@ -52,10 +61,17 @@ def measure(probe: Probe) -> Evidence:
         histories = probe.evidence(inference_oracle.measure)
     except NotOfferedError:
         histories = None
+    coverage, reason = None, ""
+    try:
+        coverage = probe.evidence(log_coverage.measure)
+    except (NotOfferedError, NotApplicableError, NotMeasuredError) as error:
+        reason = str(error)
     return Evidence(
         windows=probe.evidence(window_lengths.measure),
         shapes=probe.evidence(dims_sweep.measure),
         histories=histories,
+        coverage=coverage,
+        no_coverage=reason,
         num_batches=len(probe.all_batches),
     )
 
@@ -89,7 +105,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "number of test users scored on another history than the split gives",
         None if histories is None else histories.wrong_histories,
         limits["count"],
-        "split" if histories is not None and histories.target_last else "inference",
+        "split" if histories is not None and histories.knows_targets else "inference",
         "hand the last train.shared.max_seq_len events before the target to the model",
         unit="users",
         where="" if histories is None else histories.first_wrong,
@@ -97,7 +113,20 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         essential=False,
         explained_by=("encode", "pad"),
     )
-    return QUESTION.finding(evidence, lost, shapes, other)
+    coverage = evidence.coverage
+    missing = exact(
+        "number of events of the log that are in no sequence, without a declared filter",
+        None if coverage is None else coverage.lost_events,
+        limits["count"],
+        "split",
+        "count events after every step of the preparation and compare with its declared filters",
+        unit="events",
+        where="" if coverage is None else coverage.first_lost,
+        missing=evidence.no_coverage,
+        essential=False,
+        explained_by=("time", "encode", "order"),
+    )
+    return QUESTION.finding(evidence, lost, shapes, other, missing)
 
 
 QUESTION = Question(

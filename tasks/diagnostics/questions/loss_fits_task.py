@@ -30,6 +30,9 @@ LIMITS = {
     "duplicated": Limit(1e-4, "identity of a mean; float32 sums differ by about 1e-6"),
 }
 
+MODEL = ("stochastic", "state", "batch")
+"""Where a model gives other scores at every call, its loss is another one, too."""
+
 
 def measure(probe: Probe) -> LossOracle:
     """Recompute the loss."""
@@ -45,6 +48,7 @@ def judge(evidence: LossOracle, limits: Limits) -> Finding:
         limit=limits["value"],
         stage="loss",
         rule="oracle",
+        explained_by=MODEL,
         where=f"program {evidence.program:.4g}, declared {evidence.declared:.4g} nats",
         advice=(
             "compare the loss function with the declared one on two rows by hand "
@@ -60,6 +64,7 @@ def judge(evidence: LossOracle, limits: Limits) -> Finding:
         relation="at_least",
         stage="loss",
         rule="oracle",
+        explained_by=MODEL,
         advice=("check the sign of the loss, and for a detach between logits and loss",),
     )
     duplicated = Check(
@@ -69,6 +74,7 @@ def judge(evidence: LossOracle, limits: Limits) -> Finding:
         limit=limits["duplicated"],
         stage="loss",
         rule="exact",
+        explained_by=MODEL,
         proof="a larger batch draws other negatives"
         if evidence.duplicated_difference is None
         else "",

@@ -78,6 +78,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "output",
         "remove the sigmoid, tanh, ReLU or clamp after the last linear layer",
         proof="normalised scores are declared" if evidence.is_normalized else "",
+        explained_by=("core", "embedding", "activation", "cell", "numeric"),
     )
     identities = evidence.identities
     gradient = exact(

@@ -90,6 +90,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             limits["loss"],
             "the program offers no loss to try",
             "select valid positions before the mean, or use ignore_index for padding",
+            stage="loss",
             explained_by=("stochastic", "batch"),
         ),
         _optional(
@@ -148,7 +149,7 @@ QUESTION = Question(
     id="padding_handled",
     number="G4",
     title="Does padding stay out of scores, loss, gradients and ranks?",
-    stages=("pad", "metric"),
+    stages=("pad", "loss", "metric"),
     mode="exact",
     measure=measure,
     judge=judge,

@@ -21,13 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import deletion, id_map, inference_oracle
+from tasks.diagnostics.measurements import deletion, id_map, inference_oracle, log_coverage
 from tasks.diagnostics.measurements.deletion import Deletion
 from tasks.diagnostics.measurements.id_map import IdMap
 from tasks.diagnostics.measurements.inference_oracle import InferenceOracle
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, NotOfferedError
-from tasks.diagnostics.question import Limits, Question
+from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
     "count": Limit(0, "identity: one preparation for all splits"),
@@ -43,6 +43,7 @@ class Evidence:
     inference: InferenceOracle
     deletion: Deletion | None
     no_deletion: str
+    lost_events: int | None = quantity("events of the log in no sequence, without a filter")
 
 
 def measure(probe: Probe) -> Evidence:
@@ -52,11 +53,16 @@ def measure(probe: Probe) -> Evidence:
         found = probe.evidence(deletion.measure)
     except (NotOfferedError, NotApplicableError, NotMeasuredError) as error:
         reason = str(error)
+    try:
+        lost = probe.evidence(log_coverage.measure).lost_events
+    except (NotOfferedError, NotApplicableError, NotMeasuredError):
+        lost = None
     return Evidence(
         ids=probe.evidence(id_map.measure),
         inference=probe.evidence(inference_oracle.measure),
         deletion=found,
         no_deletion=reason,
+        lost_events=lost,
     )
 
 
@@ -74,11 +80,11 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "number of test users scored on another history than the split gives",
         evidence.inference.wrong_histories,
         limits["count"],
-        "split" if evidence.inference.target_last else "inference",
+        "split" if evidence.inference.knows_targets else "inference",
         "compare make_histories with training plus held-out events of one user",
         unit="users",
         where=evidence.inference.first_wrong,
-        explained_by=("encode",),
+        explained_by=("encode", "pad"),
     )
     scores = exact(
         "largest difference between scoring at evaluation and plain inference",
@@ -89,12 +95,36 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit="standard deviations of the scores",
         explained_by=("pad", "batch", "causal", "state", "stochastic", "split", "encode"),
     )
-    return QUESTION.finding(evidence, ids, _intervention(evidence, limits), histories, scores)
+    unseen = None if evidence.deletion is None else evidence.deletion.unseen_ids
+    scope = exact(
+        "number of ids of items without a training event",
+        unseen,
+        limits["count"],
+        "split",
+        "build the vocabulary of training rows, as data.vocabulary declares",
+        unit="ids",
+        proof="the vocabulary is not declared to come from training rows" if unseen is None else "",
+    )
+    intervention = _intervention(evidence, limits)
+    lost = exact(
+        "number of events of the log that are in no split, without a declared filter",
+        evidence.lost_events,
+        limits["count"],
+        "split",
+        "apply one and the same filter to training and held-out events",
+        unit="events",
+        missing="declared filters that can be applied again",
+        essential=False,
+        explained_by=("time", "encode", "order"),
+    )
+    return QUESTION.finding(evidence, ids, lost, scope, intervention, histories, scores)
 
 
 def _intervention(evidence: Evidence, limits: Limits) -> Check:
     found = evidence.deletion
-    value = None if found is None else found.changed_by_exchange + (found.changed_by_flooding or 0)
+    value = None
+    if found is not None:
+        value = found.changed_by_exchange + (found.changed_by_flooding or 0)
     return Check(
         name="number of training arrays that change when held-out items are exchanged",
         value=value,

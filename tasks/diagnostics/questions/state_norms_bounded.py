@@ -65,6 +65,7 @@ def judge(evidence: StateNorms, limits: Limits) -> Finding:
         unit="scores",
         missing="scores of a sequence longer than declared",
         essential=False,
+        explained_by=("cell",),
     )
     return QUESTION.finding(evidence, growth, shrinkage, finite)
 

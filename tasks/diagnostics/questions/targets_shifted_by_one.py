@@ -44,7 +44,7 @@ def judge(evidence: WindowMatch, limits: Limits) -> Finding:
         hint,
         unit="targets",
         where=evidence.first_wrong,
-        explained_by=("format",),
+        explained_by=("format", "split"),
     )
     beyond = exact(
         "number of targets beyond the end of the training sequence",
@@ -53,7 +53,7 @@ def judge(evidence: WindowMatch, limits: Limits) -> Finding:
         "align",
         "end windows one event before the last training event",
         unit="targets",
-        explained_by=("format",),
+        explained_by=("format", "split"),
     )
     return QUESTION.finding(evidence, wrong, beyond)
 

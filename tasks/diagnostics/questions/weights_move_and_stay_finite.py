@@ -73,6 +73,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "run forward under torch.autograd.set_detect_anomaly(True)",
         unit="values",
         where=stress.where,
+        explained_by=("cell",),
     )
     stressed = exact(
         "number of values that are not finite under ten-fold weights",
@@ -82,6 +83,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "subtract a running maximum before every exp (stabiliser m of the cells)",
         unit="values",
         where=stress.where,
+        explained_by=("cell",),
     )
     moved = exact(
         "number of weight matrices that move in three steps",

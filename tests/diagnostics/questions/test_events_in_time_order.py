@@ -32,12 +32,12 @@ def test_a_reversed_order_is_found(toy) -> None:
 
 
 def test_an_event_used_twice_is_found(toy) -> None:
-    def repeat(rows):
-        rows = rows.copy()
-        rows[1] = rows[0]
-        return rows
+    def repeat(values):
+        values = values.copy()
+        values[1] = values[0]
+        return values
 
-    finding = answer(QUESTION, spoil(toy, rows=repeat))
+    finding = answer(QUESTION, spoil(toy, rows=repeat, items=repeat, times=repeat))
     assert (finding.verdict, finding.stage) == ("faulty", "split")
 
 
@@ -57,3 +57,20 @@ def test_ids_may_be_numbers_on_one_side_and_text_on_the_other(toy) -> None:
     clean = toy()
     numbered = dataclasses.replace(clean.log, user=np.array([int(u[1:]) for u in clean.log.user]))
     assert answer(QUESTION, Probe(toy(log=numbered))).verdict == "healthy"
+
+
+def test_items_shuffled_against_their_rows_are_found(toy) -> None:
+    finding = answer(QUESTION, spoil(toy, items=lambda a: np.roll(a, 1)))
+    assert (finding.verdict, finding.stage) == ("faulty", "order")
+
+
+def test_another_map_of_ids_is_not_a_matter_of_order(toy) -> None:
+    finding = answer(QUESTION, spoil(toy, items=lambda a: a.max() + 1 - a))
+    assert finding.verdict == "healthy"
+
+
+def test_lost_events_are_found(toy) -> None:
+    clean = toy()
+    spoiled = toy(prepare=lambda log: clean.prepare(log.keep(np.arange(len(log)) < len(log) - 30)))
+    finding = answer(QUESTION, Probe(spoiled))
+    assert (finding.verdict, finding.stage) == ("faulty", "split")

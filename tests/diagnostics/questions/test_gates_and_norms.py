@@ -91,8 +91,28 @@ def test_an_open_forget_gate_alone_is_healthy(stack) -> None:
     assert answer(gates_not_stuck.QUESTION, stack(open_forget)).verdict == "healthy"
 
 
+def test_gates_without_slope_are_found_in_a_gru(toy, toy_model_class) -> None:
+    assert answer(gates_not_stuck.QUESTION, Probe(toy())).verdict == "healthy"
+
+    def build(num_items: int, seed: int):
+        torch.manual_seed(seed)
+        model = toy_model_class(num_items)
+        with torch.no_grad():
+            model.core.weight_ih_l0.mul_(300.0)
+        return model
+
+    finding = answer(gates_not_stuck.QUESTION, Probe(toy(build_model=build, variants=())))
+    assert (finding.verdict, finding.stage) == ("faulty", "activation")
+
+
 def test_models_without_gates_are_not_judged_by_them(toy) -> None:
-    assert answer(gates_not_stuck.QUESTION, Probe(toy())).verdict == "not_applicable"
+    def build(num_items: int, seed: int):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Embedding(num_items + 1, 8), nn.Linear(8, num_items + 1))
+        return model
+
+    plain = Probe(toy(build_model=build, variants=()))
+    assert answer(gates_not_stuck.QUESTION, plain).verdict == "not_applicable"
     finding = answer(clipping_stops_explosions.QUESTION, Probe(toy()))
     assert finding.checks[0].verdict == "not_applicable"
 

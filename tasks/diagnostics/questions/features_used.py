@@ -1,0 +1,150 @@
+"""X12. Does the trained model use the items, their order and their times?
+
+Reads: ranks of test targets from histories as they are, with every item renamed, with events in
+random order, and with time gaps in random order; the same for transition counts; the influence of
+the last event's time on scores.
+
+Rule: what spoils the histories has to cost the model at least a fifth of what it costs counting by
+the last item (paired over users). Where it costs counting nothing, the data do not need it, and
+nothing is judged. A declared time feature reaches the score after its event and no earlier one
+(identities); one whose gaps can be shuffled for free is suspect.
+
+Limits: a fifth of the loss of counting, tested one-sided; healthy trainings measured 0.7 and more.
+1e-6 is float32 resolution, 1e-4 its rounding with room. Two standard errors for times: they are a
+side feature, and nothing counts them for comparison.
+
+The same picture from elsewhere: a model that has learned nothing yet; histories that do not reach
+the model (`order_and_flow`).
+
+It can't tell: whether a feature is used well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.diagnostics.finding import Check, Finding, Limit, exact
+from tasks.diagnostics.measurements import ablations, skill, time_influence, trained_out
+from tasks.diagnostics.measurements.ablations import USED, Ablation, Ablations
+from tasks.diagnostics.measurements.skill import REACHED
+from tasks.diagnostics.measurements.time_influence import TimeInfluence
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.problems import NotMeasuredError
+from tasks.diagnostics.question import Limits, Question, quantity
+from tasks.diagnostics.stages import Stage
+
+LIMITS = {
+    "used": Limit(USED, "a fifth of what counting loses; healthy trainings lose 0.7 and more"),
+    "reaches": Limit(1e-6, "resolution of float32: below it there is no influence"),
+    "causal": Limit(1e-4, "identity; float32 rounding stays below 1e-6"),
+    "times": Limit(2.0, "two standard errors of a paired difference"),
+}
+CAUSES: tuple[Stage, ...] = ("batch", "causal", "core", "gradient_flow", "optimiser", "inference")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What spoiled histories cost."""
+
+    ablations: Ablations
+    influence: TimeInfluence | None
+    lacking: str
+    uses_times: bool = quantity("the model is declared to read times")
+    learned: bool = quantity("the model has skill, or has learned its training targets")
+    unlearned: str = ""
+
+
+def measure(probe: Probe) -> Evidence:
+    """Spoil, rank, compare."""
+    influence, lacking = None, ""
+    uses_times = probe.subject.declared.uses_times
+    if uses_times:
+        try:
+            influence = probe.evidence(time_influence.measure)
+        except NotMeasuredError as problem:
+            lacking = str(problem)
+    found, state = probe.evidence(skill.measure), probe.evidence(trained_out.measure)
+    return Evidence(
+        ablations=probe.evidence(ablations.measure),
+        influence=influence,
+        lacking=lacking,
+        uses_times=uses_times,
+        learned=found.share >= REACHED or state.fits_training,
+        unlearned=state.missing,
+    )
+
+
+def judge(evidence: Evidence, limits: Limits) -> Finding:
+    """Every declared feature is missed when it is gone."""
+    found, influence = evidence.ablations, evidence.influence
+    unused = "" if evidence.uses_times else "the model is declared to read no times"
+    reaches = exact(
+        "largest change of a score by the time of the event right before it",
+        influence.on_last if influence else None,
+        limits["reaches"],
+        "time",
+        "compare the gap given to an event with its time minus that of the event before",
+        unit="standard deviations of the logits",
+        relation="at_least",
+        missing=evidence.lacking,
+        proof=unused,
+        explained_by=("core",),
+    )
+    causal = exact(
+        "largest change of a score by the time of an event after it",
+        influence.on_earlier if influence else None,
+        limits["causal"],
+        "time",
+        "give every event the gap to the event before it, not after it",
+        unit="standard deviations of the logits",
+        missing=evidence.lacking,
+        proof=unused,
+        explained_by=("causal", "batch"),
+    )
+    times = Check(
+        name="loss of NDCG by shuffled time gaps",
+        value=found.times,
+        unit="standard errors",
+        limit=limits["times"],
+        stage="time",
+        rule="descriptive",
+        relation="at_least",
+        breach="suspect",
+        missing="" if found.times is not None else "time gaps at scoring",
+        proof=unused,
+        essential=False,
+        advice=("set train.<model>.time_gaps to false: the model is as good without",),
+    )
+    items = _spoiled("renamed items", found.items, evidence, limits, "embedding")
+    order = _spoiled("shuffled order", found.order, evidence, limits, "core")
+    return QUESTION.finding(evidence, items, order, reaches, causal, times)
+
+
+def _spoiled(what: str, found: Ablation, evidence: Evidence, limits: Limits, stage: Stage) -> Check:
+    judged = evidence.learned or found.share >= limits["used"].value
+    return Check(
+        name=f"loss of NDCG by {what}, per loss of transition counts",
+        value=found.share if judged else None,
+        unit="",
+        limit=limits["used"],
+        stage=stage,
+        rule="intervention",
+        relation="at_least",
+        p_value=found.p_unused if judged else None,
+        missing=evidence.unlearned,
+        proof="" if found.matters else f"{what} cost transition counts nothing on these data",
+        explained_by=tuple(cause for cause in CAUSES if cause != stage),
+        advice=("change one item of a history and compare scores: does it reach the head?",),
+    )
+
+
+QUESTION = Question(
+    id="features_used",
+    number="X12",
+    title="Does the trained model use the items, their order and their times?",
+    stages=("embedding", "time", "core"),
+    mode="after_training",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)
