@@ -181,8 +181,9 @@ def test_gradcheck(core, x):
         assert torch.autograd.gradcheck(outputs_and_state, x)
 
 
-def test_dropout_acts_in_training_only(x):
-    core = CORES["lstm_2_layers"]().double()
+@pytest.mark.parametrize("build", [GRUCore, LSTMCore, SASRecCore])
+def test_dropout_acts_in_training_only(build, x):
+    core = build(D, num_layers=1, dropout=0.5).double()
     assert not torch.equal(core(x)[0], core(x)[0])
     core.eval()
     assert torch.equal(core(x)[0], core(x)[0])
