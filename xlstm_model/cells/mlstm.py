@@ -88,7 +88,7 @@ def mlstm_chunkwise(
         h, *end = chunkwise_plain(q, k, v, log_i, log_f, state, mask, eps, num_chunks)
         return h, MLSTMState(*end)
     start = (None, None, q.new_full((B, NH), -math.inf, dtype=dtype)) if state is None else state
-    c, n, m, h, *_ = mlstm_chunkwise_op(q, k, v, log_i, log_f, *start, mask, eps, num_chunks)
+    c, n, h, *_, m = mlstm_chunkwise_op(q, k, v, log_i, log_f, *start, mask, eps, num_chunks)
     return h, MLSTMState(c, n, m)
 
 

@@ -1,24 +1,25 @@
 """The matrix products of the chunkwise mLSTM and their gradients, on tensors cut into chunks.
 
-All tensors are (N, G, L, D) or, without features, (N, G, L); G = B · NH. Nothing here is recorded
-by autograd: ``mlstm_chunkwise_op`` calls both directions.
+All tensors but arguments and results of ``forward`` and ``backward`` are (N, G, L, D) or, without
+features, (N, G, L); G = B · NH. Nothing here is recorded by autograd: ``mlstm_chunkwise_op`` calls
+both directions.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from xlstm_model.cells.mlstm_gates import ChunkFactors, causal_weights
+from xlstm_model.cells import chunk_layout as layout
+from xlstm_model.cells.memory import Memory
+from xlstm_model.cells.mlstm_gates import ChunkFactors, causal_weights, chunk_factors
+from xlstm_model.cells.states import compute_dtype
 
-
-class Memory(NamedTuple):
-    """Matrix memory c (..., DHQK, DHV) and normaliser n (..., DHQK)."""
-
-    c: Tensor
-    n: Tensor
+if TYPE_CHECKING:
+    from xlstm_model.cells.mlstm_passes import Arguments, Result
 
 
 class ReadGradient(NamedTuple):
@@ -28,6 +29,91 @@ class ReadGradient(NamedTuple):
     """(N, G, L, DHV)."""
     denominator: Tensor
     """(N, G, L), of the sum before its absolute value."""
+
+
+def forward(arguments: Arguments) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Fields of ``mlstm_passes.Result``."""
+    v, c, n, m = arguments.v, arguments.c, arguments.n, arguments.m
+    NH, S = v.shape[1:3]
+    start = None if c is None else Memory(c.flatten(0, 1), n.flatten(0, 1))
+    packed, _ = _pack_inputs(arguments)
+    factors = _factors(arguments, packed[0])
+    borders = remember(*packed[1:], factors, start)
+    numerator, denominator = read(*packed, factors, borders, int(start is None))
+    divisor = torch.maximum(denominator.abs(), factors.floor) + arguments.eps
+    h = layout.unpack_quotient(numerator, divisor, NH, S, v.dtype)
+    denominator = layout.unpack_gate(denominator, NH, S)
+    return h, denominator, *borders, factors.last.clone().view(m.shape)
+
+
+def backward(
+    arguments: Arguments, result: Result, grad_h: Tensor, end: Memory | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Memory | None]:
+    """Gradients through everything but the final sums over the gates.
+
+    Args:
+        arguments: As given to ``forward``.
+        result: What ``forward`` returned.
+        grad_h: Gradient of the outputs, anything at padding.
+        end: Gradient of the final memory (G, ...), None for none.
+
+    Returns:
+        Gradients of q, k and v, of log_i, of F, of the stabilisers (with eps only) and of the
+        memory before the first position.
+    """
+    NH, S = arguments.v.shape[1:3]
+    (q, k, v), rows = _pack_inputs(arguments)
+    factors = _factors(arguments, q)
+    borders, first = Memory(result.c, result.n), int(arguments.c is None)
+    inner = (grad_h * result.h).sum(-1, dtype=q.dtype)
+    cut = [layout.pack_gate(x, 0.0, *q.shape[0:3:2]) for x in (inner, result.denominator)]
+    out, share, path = _output_backward(
+        layout.pack(grad_h, rows, *q.shape[0:3:2], q.dtype),
+        layout.blank(cut[0], rows),
+        cut[1],
+        factors.floor,
+        arguments.eps,
+    )
+    grads = attend_backward(q, k, v, factors, out)
+    start = memory_backward(q, k, v, factors, borders, first, out, end, grads)
+    grad_i = (k * grads[1]).sum(-1, dtype=torch.float64)
+    gates = [layout.unpack_gate(x, NH, S) for x in (grad_i, share - grad_i)]
+    path = None if path is None else layout.unpack_gate(path, NH, S)
+    return *(layout.unpack(x, NH, S, x.dtype) for x in grads), *gates, path, start
+
+
+def _pack_inputs(arguments: Arguments) -> tuple[list[Tensor], Tensor | None]:
+    """q, k and v cut, and which of their rows are padding."""
+    q, N = arguments.q, arguments.num_chunks
+    length = -(-q.shape[2] // N)
+    rows = layout.padding_rows(arguments.mask, q.shape[1], N, length)
+    dtype = compute_dtype(q.dtype)
+    return [layout.pack(x, rows, N, length, dtype) for x in arguments[:3]], rows
+
+
+def _factors(arguments: Arguments, q: Tensor) -> ChunkFactors:
+    num_chunks, _, length, width = q.shape
+    return chunk_factors(
+        layout.pack_gate(arguments.log_i, -math.inf, num_chunks, length),
+        layout.pack_gate(arguments.log_f, 0.0, num_chunks, length),
+        arguments.m.flatten().double(),
+        1 / math.sqrt(width),
+        q.dtype,
+    )
+
+
+def _output_backward(
+    grad_h: Tensor, inner: Tensor, denominator: Tensor, floor: Tensor, eps: float
+) -> tuple[ReadGradient, Tensor, Tensor | None]:
+    """Gradient of what was read, queries' share of dL/dF, and gradient of the stabilisers."""
+    magnitude = denominator.abs()
+    divisor = torch.maximum(magnitude, floor) + eps
+    # Where the floor bounds the denominator, its gradient goes to the stabiliser and cancels there.
+    ratio = torch.where(magnitude >= floor, inner / divisor, 0.0)
+    share = inner - ratio * magnitude
+    path = -eps * (inner / divisor) if eps else None
+    numerator = grad_h.div_(divisor.unsqueeze(-1))
+    return ReadGradient(numerator, -ratio * denominator.sign()), share.double(), path
 
 
 def remember(k: Tensor, v: Tensor, factors: ChunkFactors, start: Memory | None) -> Memory:

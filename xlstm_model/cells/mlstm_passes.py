@@ -9,6 +9,9 @@ of ``log f``
     dL/d log i_t = k_t · dL/dk_t,    dL/dF_t = q_t · dL/dq_t - k_t · dL/dk_t,
 
 and ``dL/d log f`` is the sum of the latter over all positions from its own on.
+
+The matrix products run in compiled kernels where they fit (``xlstm_model.native``), otherwise in
+PyTorch's operations (``mlstm_chunks``), to the same results.
 """
 
 from __future__ import annotations
@@ -20,152 +23,87 @@ import torch
 from torch import Tensor
 
 from xlstm_model.cells import chunk_layout as layout
-from xlstm_model.cells import mlstm_chunks as chunks
-from xlstm_model.cells.mlstm_chunks import Memory, ReadGradient
-from xlstm_model.cells.mlstm_gates import ChunkFactors, chunk_factors, stabilizer_path_backward
-from xlstm_model.cells.states import compute_dtype
+from xlstm_model.cells import mlstm_chunks
+from xlstm_model.cells.memory import Memory
+from xlstm_model.cells.mlstm_gates import stabilizer_path_backward
+from xlstm_model.native import mlstm as native
 
 
-class Saved(NamedTuple):
-    """What the backward pass needs beside the gates, the start and the mask."""
+class Arguments(NamedTuple):
+    """What both passes take; see ``mlstm_chunkwise``."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    log_i: Tensor
+    """Logarithm of the input gate (B, NH, S), float64, -inf at padding."""
+    log_f: Tensor
+    """Logarithm of the forget gate (B, NH, S), float64, 0 at padding."""
+    c: Tensor | None
+    """Initial matrix memory (B, NH, DHQK, DHV), None when empty."""
+    n: Tensor | None
+    """Initial normaliser (B, NH, DHQK), None when empty."""
+    m: Tensor
+    """Initial stabiliser (B, NH)."""
+    mask: Tensor | None
+    eps: float
+    num_chunks: int
+
+
+class Result(NamedTuple):
+    """What the forward pass calculates, all of which the backward pass needs."""
 
     h: Tensor
     """Outputs (B, NH, S, DHV)."""
-    q: Tensor
-    """Queries, cut (N, G, L, DHQK)."""
-    k: Tensor
-    """Keys, cut (N, G, L, DHQK)."""
-    v: Tensor
-    """Values, cut (N, G, L, DHV)."""
     denominator: Tensor
-    """Denominators before their absolute value, cut (N, G, L)."""
+    """Denominators before their absolute value (B, NH, S)."""
     c: Tensor
-    """Matrix memories at the borders (N + 1, G, DHQK, DHV)."""
+    """Matrix memories at the borders of the chunks (N + 1, B · NH, DHQK, DHV)."""
     n: Tensor
-    """Normalisers at the borders (N + 1, G, DHQK)."""
+    """Normalisers at the borders of the chunks (N + 1, B · NH, DHQK)."""
+    last: Tensor
+    """Final stabiliser (B, NH)."""
 
 
-def forward_pass(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    c: Tensor | None,
-    n: Tensor | None,
-    m: Tensor,
-    mask: Tensor | None,
-    eps: float,
-    num_chunks: int,
-) -> tuple[Saved, Tensor]:
-    """Outputs and memories of a whole sequence.
-
-    Arguments are those of ``mlstm_chunkwise``, but ``log_i`` and ``log_f`` (B, NH, S) are float64
-    logarithms of the gates with -inf and 0 at padding, c and n are None for an empty memory, and
-    the number of chunks is given.
-
-    Returns:
-        What to keep, and the final stabiliser (B, NH).
-    """
-    B, NH, S, _ = q.shape
-    length = -(-S // num_chunks)
-    dtype = compute_dtype(q.dtype)
-    start = None if c is None else Memory(c.flatten(0, 1), n.flatten(0, 1))
-    rows = layout.padding_rows(mask, NH, num_chunks, length)
-    packed = [layout.pack(x, rows, num_chunks, length, dtype) for x in (q, k, v)]
-    factors = _factors(packed[0], log_i, log_f, m)
-    borders = chunks.remember(*packed[1:], factors, start)
-    numerator, denominator = chunks.read(*packed, factors, borders, int(start is None))
-    divisor = torch.maximum(denominator.abs(), factors.floor) + eps
-    h = layout.unpack_quotient(numerator, divisor, NH, S, v.dtype)
-    return Saved(h, *packed, denominator, *borders), factors.last.unflatten(0, (B, NH))
+def forward_pass(arguments: Arguments) -> Result:
+    """Outputs and memories of a whole sequence."""
+    core = native if native.fits(arguments) else mlstm_chunks
+    return Result(*core.forward(arguments))
 
 
 def backward_pass(
-    saved: Saved,
-    log_i: Tensor,
-    log_f: Tensor,
-    m: Tensor,
-    mask: Tensor | None,
-    eps: float,
-    is_empty: bool,
+    arguments: Arguments,
+    result: Result,
     grad_h: Tensor | None,
     grad_state: tuple[Tensor | None, Tensor | None, Tensor | None],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Memory | None, Tensor | None]:
     """Gradients of a whole sequence.
 
     Args:
-        saved: What the forward pass kept.
-        log_i: As given to the forward pass.
-        log_f: As given to the forward pass.
-        m: As given to the forward pass.
-        mask: As given to the forward pass.
-        eps: As given to the forward pass.
-        is_empty: Whether the memory before the first position was empty.
+        arguments: As given to the forward pass.
+        result: What the forward pass returned.
         grad_h: Gradient of the outputs, None for none.
         grad_state: Gradients of the final c, n and m, None for none.
 
     Returns:
         Gradients of q, k, v (in the dtype of calculation), log_i, log_f, of the initial memory
-        (G, ...) and of the initial stabiliser (B, NH); the last two None where they are none.
+        (B · NH, ...) and of the initial stabiliser (B, NH); the last two None where they are none.
     """
-    h, q, k, v, denominator, *borders = saved
-    B, NH, S, _ = h.shape
-    borders = Memory(*borders)
-    factors = _factors(q, log_i, log_f, m)
-    rows = layout.padding_rows(mask, NH, len(q), q.shape[2])
-    grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    out, share, grad_path = _output_backward(grad_h, h, denominator, factors.floor, eps, rows)
-    grads = chunks.attend_backward(q, k, v, factors, out)
+    heads = arguments.m.shape
+    borders = Memory(result.c, result.n)
     end, grad_last = _state_backward(borders, *grad_state)
-    start = chunks.memory_backward(q, k, v, factors, borders, int(is_empty), out, end, grads)
-    grad_i = (k * grads[1]).sum(-1, dtype=torch.float64)
-    grad_f = layout.unpack_gate(share - grad_i, NH, S)
+    grad_h = torch.zeros_like(result.h) if grad_h is None else grad_h
+    core = native if native.fits(arguments) else mlstm_chunks
+    *dense, grad_i, grad_f, path, start = core.backward(arguments, result, grad_h, end)
     if end is not None:
-        grad_f[..., -1] += _inner(end, borders, -1).view(B, NH)
+        grad_f[..., -1] += _inner(end, borders, -1).view(heads)
     grad_f = grad_f.flip(-1).cumsum(-1).flip(-1)
-    grad_i = layout.unpack_gate(grad_i, NH, S)
-    grad_m = None if start is None else _inner(start, borders, 0).view(B, NH)
-    if eps or grad_last is not None:
-        path = _path_gradient(log_i, log_f, m, len(q), grad_path, grad_last)
-        grad_i, grad_f = grad_i + path[0], grad_f + path[1]
-        grad_m = path[2] if grad_m is None else grad_m + path[2]
-    dense = (layout.unpack(x, NH, S, x.dtype) for x in grads)
+    grad_m = None if start is None else _inner(start, borders, 0).view(heads)
+    if arguments.eps or grad_last is not None:
+        through = _path_gradient(arguments, path, grad_last)
+        grad_i, grad_f = grad_i + through[0], grad_f + through[1]
+        grad_m = through[2] if grad_m is None else grad_m + through[2]
     return *dense, grad_i, grad_f, start, grad_m
-
-
-def _factors(q: Tensor, log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkFactors:
-    num_chunks, _, length, width = q.shape
-    return chunk_factors(
-        layout.pack_gate(log_i, -math.inf, num_chunks, length),
-        layout.pack_gate(log_f, 0.0, num_chunks, length),
-        m.flatten().double(),
-        1 / math.sqrt(width),
-        q.dtype,
-    )
-
-
-def _output_backward(
-    grad_h: Tensor,
-    h: Tensor,
-    denominator: Tensor,
-    floor: Tensor,
-    eps: float,
-    rows: Tensor | None,
-) -> tuple[ReadGradient, Tensor, Tensor | None]:
-    """Gradient of what was read, query's share of dL/dF, and gradient of the stabilisers."""
-    num_chunks, _, length = denominator.shape
-    magnitude = denominator.abs()
-    divisor = torch.maximum(magnitude, floor) + eps
-    numerator = layout.pack(grad_h, rows, num_chunks, length, denominator.dtype)
-    numerator.div_(divisor.unsqueeze(-1))
-    inner = (grad_h * h).sum(-1, dtype=denominator.dtype)
-    inner = layout.blank(layout.pack_gate(inner, 0.0, num_chunks, length), rows)
-    # Where the floor bounds the denominator, its gradient goes to the stabiliser and cancels there.
-    ratio = torch.where(magnitude >= floor, inner / divisor, 0.0)
-    share = inner - ratio * magnitude
-    path = -eps * (inner / divisor) if eps else None
-    return ReadGradient(numerator, -ratio * denominator.sign()), share.double(), path
 
 
 def _state_backward(
@@ -192,25 +130,30 @@ def _inner(grad: Memory, borders: Memory, border: int) -> Tensor:
 
 
 def _path_gradient(
-    log_i: Tensor,
-    log_f: Tensor,
-    m: Tensor,
-    num_chunks: int,
-    grad_path: Tensor | None,
-    grad_last: Tensor | None,
+    arguments: Arguments, grad_path: Tensor | None, grad_last: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of log_i, log_f and m through the running maximum itself.
 
     Needed where a result does depend on the stabiliser: with eps, or for the state, whose c and n
     were divided by exp(m).
     """
+    log_i, log_f, m, num_chunks = (
+        arguments.log_i,
+        arguments.log_f,
+        arguments.m,
+        arguments.num_chunks,
+    )
     num_heads, seq_len = log_i.shape[1:]
     length = -(-seq_len // num_chunks)
-    log_i = layout.pack_gate(log_i, -math.inf, num_chunks, length)
-    log_f = layout.pack_gate(log_f, 0.0, num_chunks, length)
-    grad = torch.zeros_like(log_i) if grad_path is None else grad_path.double()
+    gates = [
+        layout.pack_gate(x, fill, num_chunks, length)
+        for x, fill in ((log_i, -math.inf), (log_f, 0.0))
+    ]
+    grad = torch.zeros_like(gates[0])
+    if grad_path is not None:
+        grad += layout.pack_gate(grad_path, 0.0, num_chunks, length)
     if grad_last is not None:
         grad[-1, :, -1] += grad_last
-    grad_i, grad_f, start = stabilizer_path_backward(log_i, log_f, m.flatten().double(), grad)
-    gates = (layout.unpack_gate(x, num_heads, seq_len) for x in (grad_i, grad_f))
-    return *gates, start.view(m.shape)
+    *grads, start = stabilizer_path_backward(*gates, m.flatten().double(), grad)
+    grad_i, grad_f = (layout.unpack_gate(x, num_heads, seq_len) for x in grads)
+    return grad_i, grad_f, start.view(m.shape)

@@ -31,33 +31,28 @@ class Trajectory(NamedTuple):
 
 
 def run_forward(
-    raw: Tensor, weight: Tensor, start: tuple[Tensor, ...], real: Tensor | None, sigmoid: bool
-) -> Trajectory:
+    raw: Tensor, weight: Tensor, states: Trajectory, real: Tensor | None, sigmoid: bool
+) -> None:
     """Run the recurrence.
 
     Args:
         raw: Input's share of the gates with bias (S, NH, B, 4, DH), order i, f, z, o, finite;
             changed in place to the whole pre-activations.
         weight: Recurrent weight (NH, DH, 4 · DH).
-        start: h, c, n, m before the first position, each (NH, B, DH).
+        states: Entry 0 of each is given, the others are written.
         real: Bool (S, 1, B, 1), False where the state stays as it was, or None.
         sigmoid: Whether the input gate is a sigmoid rather than an exponential.
     """
-    S, NH, B, _, DH = raw.shape
-    states = Trajectory(*(raw.new_empty(S + 1, NH, B, DH) for _ in range(4)))
-    for states_of_kind, first in zip(states, start, strict=True):
-        states_of_kind[0] = first
     steps = [x.unbind(0) for x in states]
     gates = [x.unbind(0) for x in raw.unbind(3)]
     totals = raw.flatten(3).unbind(0)
-    for t in range(S):
+    for t in range(len(raw)):
         totals[t].baddbmm_(steps[0][t], weight)
         before, after = ([x[s] for x in steps] for s in (t, t + 1))
         _advance([gate[t] for gate in gates], before, after, sigmoid)
         if real is not None:
             for old, new in zip(before, after, strict=True):
                 torch.where(real[t], new, old, out=new)
-    return states
 
 
 def _advance(gates: list[Tensor], before: list[Tensor], after: list[Tensor], sigmoid: bool) -> None:

@@ -79,15 +79,17 @@ def slstm_sequence_backward_op(
         grads = backward_pass(
             Saved(*saved), mask, sigmoid, grad_outputs, (grad_h, grad_c, grad_n, grad_m)
         )
-    return tuple(x.contiguous() for x in grads)
+    # The largest stays in the order of the loop, which spares a copy; see the strides below.
+    return grads[0], *(x.contiguous() for x in grads[1:])
 
 
 @slstm_sequence_backward_op.register_fake
 def _(saved, mask, sigmoid, grad_outputs, grad_h, grad_c, grad_n, grad_m):  # type: ignore[no-untyped-def]
     raw = saved[0]
     S, NH, B, _, DH = raw.shape
-    shapes = [(B, S, 4, NH, DH), (NH, DH, 4, DH), (NH, 4, DH)] + [(B, NH, DH)] * 4
-    return tuple(raw.new_empty(shape) for shape in shapes)
+    shapes = [(NH, DH, 4, DH), (NH, 4, DH)] + [(B, NH, DH)] * 4
+    by_time = raw.new_empty(S, NH, B, 4, DH).permute(2, 0, 3, 1, 4)
+    return by_time, *(raw.new_empty(shape) for shape in shapes)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -16,6 +16,7 @@ from xlstm_model.cells.slstm_loop import (
     stabilizer_gradient,
 )
 from xlstm_model.cells.states import compute_dtype
+from xlstm_model.native import slstm as native
 
 
 class Saved(NamedTuple):
@@ -59,7 +60,13 @@ def forward_pass(
     if real is not None:
         raw.masked_fill_(~real.unsqueeze(3), 0.0)
     weight = recurrent_weight.to(dtype).flatten(2).clone(memory_format=torch.contiguous_format)
-    states = run_forward(raw, weight, [x.transpose(0, 1) for x in start], real, sigmoid)
+    states = Trajectory(*(raw.new_empty(S + 1, NH, B, DH) for _ in range(4)))
+    for states_of_kind, first in zip(states, start, strict=True):
+        states_of_kind[0] = first.transpose(0, 1)
+    if native.fits(raw):
+        native.run_forward(raw, weight, states, mask, sigmoid)
+    else:
+        run_forward(raw, weight, states, real, sigmoid)
     outputs = torch.empty(B, S, NH, DH, dtype=gates_preact.dtype, device=raw.device)
     outputs.copy_(states.h[1:].permute(2, 0, 1, 3))
     if mask is not None:
@@ -89,53 +96,63 @@ def backward_pass(
     """
     raw, weight, *states = saved
     states = Trajectory(*states)
-    S, NH, B, _, DH = raw.shape
     real = _real(mask)
-    if grad_outputs is None:
-        grad_h = raw.new_zeros(S, NH, B, DH)
-    else:
-        grad_h = grad_outputs.permute(1, 2, 0, 3).to(raw.dtype)
-        if real is not None:
-            grad_h = torch.where(real, grad_h, 0.0)
     given = [
-        torch.zeros_like(states.h[0]) if grad is None else grad.transpose(0, 1)
+        torch.zeros_like(states.h[0]) if grad is None else grad.transpose(0, 1).contiguous()
         for grad in grad_state
     ]
     extra, grad_m = None, torch.zeros_like(given[3])
     if any(grad is not None for grad in grad_state[1:]):
         end = given[3] - given[1] * states.c[-1] - given[2] * states.n[-1]
         extra, grad_m = stabilizer_gradient(raw, states.m, end, real, sigmoid)
-    carry = (given[0], torch.stack(given[1:3], dim=2))
-    grad_weight = torch.zeros_like(weight)
-    grad_raw = torch.empty_like(raw)
+    if grad_outputs is None:
+        S, NH, B, _, DH = raw.shape
+        grad_outputs = raw.new_zeros(B, S, NH, DH)
+    if native.fits(raw):
+        carry = [x.clone() for x in given[:3]]
+        grad_raw = native.run_backward(
+            raw, weight, states, mask, sigmoid, grad_outputs.to(raw.dtype), extra, carry
+        )
+    else:
+        grad_raw, carry = _loop_backward(saved, real, sigmoid, grad_outputs, extra, given[:3])
+    # c and n of the start came divided by exp(m): m scales both.
+    grad_m = grad_m + carry[1] * states.c[0] + carry[2] * states.n[0]
+    before = states.h[:-1].transpose(0, 1).flatten(1, 2)  # (NH, S · B, DH)
+    into = grad_raw.transpose(0, 1).flatten(3).flatten(1, 2)  # (NH, S · B, 4 · DH)
+    return [
+        grad_raw.permute(2, 0, 3, 1, 4),
+        torch.bmm(before.transpose(1, 2), into).unflatten(2, (4, -1)),
+        grad_raw.sum((0, 2)),
+        *(x.transpose(0, 1) for x in (*carry, grad_m)),
+    ]
+
+
+def _loop_backward(
+    saved: Saved,
+    real: Tensor | None,
+    sigmoid: bool,
+    grad_outputs: Tensor,
+    extra: Tensor | None,
+    given: list[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """Gradient of the pre-activations, and of the first h, c and n, in PyTorch's operations."""
+    raw, weight, *states = saved
+    grad_h = grad_outputs.permute(1, 2, 0, 3).to(raw.dtype)
+    if real is not None:
+        grad_h = torch.where(real, grad_h, 0.0)
+    carry = (given[0], torch.stack(given[1:], dim=2))
     transposed = weight.transpose(1, 2).contiguous()
-    for first in range((S - 1) // SLAB * SLAB, -1, -SLAB):
+    grad_raw = torch.empty_like(raw)
+    for first in range((len(raw) - 1) // SLAB * SLAB, -1, -SLAB):
         part, borders = slice(first, first + SLAB), slice(first, first + SLAB + 1)
         real_part = None if real is None else real[part]
         slab_states = Trajectory(*(x[borders] for x in states))
         factors = backward_factors(raw[part], slab_states, real_part, sigmoid)
+        extra_part = None if extra is None else extra[part]
         grad_raw[part], carry = run_backward(
-            factors,
-            transposed,
-            grad_h[part],
-            None if extra is None else extra[part],
-            real_part,
-            carry,
+            factors, transposed, grad_h[part], extra_part, real_part, carry
         )
-        before = slab_states.h[:-1].transpose(0, 1).flatten(1, 2)  # (NH, T · B, DH)
-        grad_weight.baddbmm_(
-            before.transpose(1, 2), grad_raw[part].transpose(0, 1).flatten(3).flatten(1, 2)
-        )
-    grad_h0, grad_cn = carry
-    # c and n of the start came divided by exp(m): m scales both.
-    grad_m = grad_m + (grad_cn[:, :, 0] * states.c[0]) + (grad_cn[:, :, 1] * states.n[0])
-    state = [x.transpose(0, 1) for x in (grad_h0, *grad_cn.unbind(2), grad_m)]
-    return [
-        grad_raw.permute(2, 0, 3, 1, 4),
-        grad_weight.unflatten(2, (4, DH)),
-        grad_raw.sum((0, 2)),
-        *state,
-    ]
+    return grad_raw, [carry[0], *carry[1].unbind(2)]
 
 
 def _real(mask: Tensor | None) -> Tensor | None:

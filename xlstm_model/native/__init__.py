@@ -1,0 +1,1 @@
+"""Optional compiled kernels for processors."""

@@ -1,0 +1,91 @@
+// Entry points for ctypes: sizes and pointers in arrays, so that no binding library is needed.
+
+#include <cmath>
+
+#include "types.h"
+
+namespace plain { extern const Functions functions; }
+#if defined(__x86_64__) || defined(__i386__)
+namespace avx2 { extern const Functions functions; }
+namespace avx512 { extern const Functions functions; }
+#endif
+
+#if defined(_WIN32)
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+static const Functions* choose(int widest) {
+#if defined(__x86_64__) || defined(__i386__)
+  if (widest >= 16 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    return &avx512::functions;
+  if (widest >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return &avx2::functions;
+#endif
+  return &plain::functions;
+}
+
+static const Functions* chosen = choose(16);
+
+// Version of these entry points; the caller refuses a library of another one.
+EXPORT int32_t xlstm_interface_version() { return 1; }
+
+// Restricts the vectors to at most `widest` floats; returns the width in use. For tests.
+EXPORT int32_t xlstm_restrict_vectors(int32_t widest) {
+  chosen = choose(widest);
+  return chosen->width;
+}
+
+template <class T>
+static T* as(void* pointer) { return static_cast<T*>(pointer); }
+
+static MlstmShape mlstm_shape(const int64_t* s, double eps) {
+  return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], eps};
+}
+
+// sizes: B, NH, S, DK, DV, length, chunks, is_empty. pointers: q, k, v, log_i, log_f, m, c, n, then h,
+// denominator, m_last.
+EXPORT void xlstm_mlstm_forward(const int64_t* sizes, double eps, void** p, int64_t first,
+                                int64_t last) {
+  chosen->mlstm_forward(mlstm_shape(sizes, eps), first, last,
+                        {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<double>(p[3]),
+                         as<double>(p[4]), as<double>(p[5])},
+                        {as<float>(p[6]), as<float>(p[7])}, as<float>(p[8]), as<float>(p[9]),
+                        as<double>(p[10]));
+}
+
+// pointers: as for the forward up to n, then the fields of MlstmGradient.
+EXPORT void xlstm_mlstm_backward(const int64_t* sizes, double eps, void** p, int64_t first,
+                                 int64_t last) {
+  const MlstmGradient gradient = {
+      as<float>(p[8]),   as<float>(p[9]),   as<float>(p[10]),  as<float>(p[11]),
+      as<float>(p[12]),  as<float>(p[13]),  as<float>(p[14]),  as<float>(p[15]),
+      as<double>(p[16]), as<double>(p[17]), as<float>(p[18]),  as<float>(p[19]),
+      as<float>(p[20])};
+  chosen->mlstm_backward(mlstm_shape(sizes, eps), first, last,
+                         {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<double>(p[3]),
+                          as<double>(p[4]), as<double>(p[5])},
+                         {as<float>(p[6]), as<float>(p[7])}, gradient);
+}
+
+// sizes: S, NH, B, DH, sigmoid. pointers: raw, weight, mask, h, c, n, m.
+EXPORT void xlstm_slstm_forward(const int64_t* s, void** p, int64_t first, int64_t last) {
+  chosen->slstm_forward({s[0], s[1], s[2], s[3], s[4]}, first, last, as<float>(p[0]),
+                        as<float>(p[1]), as<uint8_t>(p[2]), as<float>(p[3]), as<float>(p[4]),
+                        as<float>(p[5]), as<float>(p[6]));
+}
+
+// sizes: those of the forward, then the strides of grad_h over samples, positions and heads.
+// pointers: those of the forward (the weight transposed), then grad_h, extra, dh, dc, dn, grad_raw.
+EXPORT void xlstm_slstm_backward(const int64_t* s, void** p, int64_t first, int64_t last) {
+  const SlstmGradient gradient = {as<float>(p[7]),  s[5],
+                                  s[6],             s[7],
+                                  as<float>(p[8]),  as<float>(p[9]),
+                                  as<float>(p[10]), as<float>(p[11]),
+                                  as<float>(p[12])};
+  chosen->slstm_backward({s[0], s[1], s[2], s[3], s[4]}, first, last, as<float>(p[0]),
+                         as<float>(p[1]), as<uint8_t>(p[2]), as<float>(p[3]), as<float>(p[4]),
+                         as<float>(p[5]), as<float>(p[6]), gradient);
+}

@@ -1,0 +1,58 @@
+// Arguments of the kernels, and the table of what one instruction set offers.
+
+#pragma once
+#include <cstdint>
+
+struct MlstmShape {
+  int64_t B, NH, S, DK, DV;
+  int64_t length, chunks;  // positions of a chunk, number of chunks
+  int64_t is_empty;        // whether the memory before the first chunk is empty
+  double eps;
+};
+
+struct MlstmInputs {
+  const float *q, *k, *v;                // (B, S, NH, D)
+  const double *log_i, *log_f;           // (B, NH, S); log_i = -inf marks padding
+  const double* m;                       // (B, NH)
+};
+
+struct MlstmMemory {
+  float *c, *n;  // (chunks + 1, B * NH, DK, DV) and (chunks + 1, B * NH, DK), entry 0 given
+};
+
+struct MlstmGradient {
+  const float *h, *grad_h;       // (B, S, NH, DV)
+  const float* denominator;      // (B, NH, S)
+  const float *end_c, *end_n;    // (B * NH, DK, DV), (B * NH, DK): of the final memory, or null
+  float *q, *k, *v;              // (B, S, NH, D)
+  double *log_i, *share;         // (B, NH, S): k · dk, and q · dq - k · dk
+  float* path;                   // (B, NH, S): of the stabilisers, or null
+  float *start_c, *start_n;      // (B * NH, DK, DV), (B * NH, DK), or null
+};
+
+struct SlstmShape {
+  int64_t S, NH, B, DH;
+  int64_t sigmoid;  // whether the input gate is a sigmoid
+};
+
+struct SlstmGradient {
+  const float* grad_h;  // element (b, t, head, d) at b * stride_b + t * stride_t + head * stride_h + d
+  int64_t stride_b, stride_t, stride_h;
+  const float* extra;   // further gradient of the pre-activations (S, NH, B, 4, DH) or null
+  float *dh, *dc, *dn;  // (NH, B, DH): gradients of the state, of the last and then the first
+  float* grad_raw;      // (S, NH, B, 4, DH)
+};
+
+struct Functions {
+  int width;  // floats of a vector
+  void (*mlstm_forward)(const MlstmShape&, int64_t first, int64_t last, const MlstmInputs&,
+                        const MlstmMemory&, float* h, float* denominator, double* m_last);
+  void (*mlstm_backward)(const MlstmShape&, int64_t first, int64_t last, const MlstmInputs&,
+                         const MlstmMemory&, const MlstmGradient&);
+  void (*slstm_forward)(const SlstmShape&, int64_t first, int64_t last, float* raw,
+                        const float* weight, const uint8_t* mask, float* h, float* c, float* n,
+                        float* m);
+  void (*slstm_backward)(const SlstmShape&, int64_t first, int64_t last, const float* raw,
+                         const float* transposed, const uint8_t* mask, const float* h,
+                         const float* c, const float* n, const float* m, const SlstmGradient&);
+};

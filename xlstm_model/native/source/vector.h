@@ -1,0 +1,105 @@
+// Vectors of VL floats in the compiler's own extension, and the elementary functions of the cells.
+//
+// Each instruction set includes these files once, in a namespace of its own, with VL and the size of
+// the register block set; see variants/.
+
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "types.h"
+
+namespace ISA {
+
+typedef float Vec __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef int32_t IVec __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+
+static inline Vec splat(float x) { return Vec{} + x; }
+static inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+static inline void store(float* p, Vec x) { *reinterpret_cast<Vec*>(p) = x; }
+
+// The first `count` of VL numbers; the others are 0.
+static inline Vec load(const float* p, int count) {
+  if (count >= VL) return load(p);
+  Vec x{};
+  std::memcpy(&x, p, sizeof(float) * count);
+  return x;
+}
+static inline void store(float* p, Vec x, int count) {
+  if (count >= VL)
+    store(p, x);
+  else
+    std::memcpy(p, &x, sizeof(float) * count);
+}
+
+static inline Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
+static inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
+static inline Vec absolute(Vec x) { return x < 0.0f ? -x : x; }
+
+static inline float sum(Vec x) {
+  float total = 0.0f;
+  for (int i = 0; i < VL; ++i) total += x[i];
+  return total;
+}
+
+// exp(x), relative error below 2e-7; 0 below -87.3, where floats become denormal.
+static inline Vec exponential(Vec x) {
+  const Vec capped = minimum(x, splat(88.0f));
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
+  const Vec shifted = capped * 1.44269504088896341f + magic;
+  const Vec n = shifted - magic;
+  const Vec r = (capped - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vec p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  IVec bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits - 0x4B400000 + 127) << 23;  // 0x4B400000 are the bits of magic
+  Vec scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return x < -87.3f ? Vec{} : p * scale;
+}
+
+static inline Vec sigmoid(Vec x) {
+  // exp of a negative number only, so that nothing overflows and small results stay exact.
+  const Vec e = exponential(-absolute(x));
+  const Vec inverse = 1.0f / (1.0f + e);
+  return x < 0.0f ? e * inverse : inverse;
+}
+
+// log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|)), the logarithm by 2 atanh(e / (2 + e)).
+static inline Vec log_sigmoid(Vec x) {
+  const Vec e = exponential(-absolute(x));
+  const Vec s = e / (2.0f + e);  // at most 1/3
+  const Vec q = s * s;
+  Vec p = splat(2.0f / 15.0f);
+  p = p * q + 2.0f / 13.0f;
+  p = p * q + 2.0f / 11.0f;
+  p = p * q + 2.0f / 9.0f;
+  p = p * q + 2.0f / 7.0f;
+  p = p * q + 2.0f / 5.0f;
+  p = p * q + 2.0f / 3.0f;
+  p = p * q + 2.0f;
+  return minimum(x, Vec{}) - s * p;
+}
+
+static inline Vec hyperbolic_tangent(Vec x) {
+  const Vec magnitude = absolute(x);
+  const Vec e = exponential(-2.0f * magnitude);
+  const Vec far = (1.0f - e) / (1.0f + e);
+  // Near 0 the difference above loses digits; odd Taylor-like polynomial up to 0.625 (Cephes).
+  const Vec q = x * x;
+  Vec p = splat(-5.70498872745e-3f);
+  p = p * q + 2.06390887954e-2f;
+  p = p * q - 5.37397155531e-2f;
+  p = p * q + 1.33314422036e-1f;
+  p = p * q - 3.33332819422e-1f;
+  const Vec near = p * q * x + x;
+  return magnitude < 0.625f ? near : (x < 0.0f ? -far : far);
+}
+
+}  // namespace ISA
