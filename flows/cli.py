@@ -100,6 +100,31 @@ def report(
 
 
 @app.command()
+def diagnose(
+    name: RunName = "",
+    model: Annotated[
+        str, typer.Option(help="Your own model, package.module:build, instead of a run.")
+    ] = "",
+    num_items: Annotated[int, typer.Option(min=10, help="Catalogue of --model.")] = 100,
+    deep: Annotated[bool, typer.Option("--deep", help="Also train models to find out.")] = False,
+    fail_on: Annotated[
+        str, typer.Option(help="Exit with 1 at this verdict: never, suspect or faulty.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Answer the fifty questions from measured evidence: what is wrong, where, what to do next."""
+    from flows import diagnose_command
+
+    if fail_on not in ("", "never", "suspect", "faulty"):
+        raise ValueError(f"--fail-on is {fail_on!r}; expected never, suspect or faulty.")
+    if model:
+        code = diagnose_command.diagnose_own(model, num_items, deep, fail_on, as_json)
+    else:
+        code = diagnose_command.diagnose_run(Path.cwd(), name, deep, fail_on, as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Names below runs/, or 'project'.")

@@ -1,0 +1,94 @@
+"""``assay diagnose``: answer the questions about a run, or about a model of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.workspace import find_project
+from tasks.settings import DiagnoseSettings, Settings, SettingsError, load_settings
+
+MARKS = {
+    "healthy": ("green", "ok"),
+    "suspect": ("yellow", "suspect"),
+    "faulty": ("red", "FAULTY"),
+    "undetermined": ("dim", "undetermined"),
+    "not_applicable": ("dim", "not applicable"),
+}
+
+
+def diagnose_run(start: Path, name: str, deep: bool, fail_on: str, as_json: bool) -> int:
+    """Diagnose the workspace's model, print the answers and return the exit code.
+
+    Args:
+        start: Where the user stands.
+        name: Run below ``runs/``; the project itself when empty.
+        deep: Also run the interventions that train models.
+        fail_on: never, suspect or faulty; the verdict that makes the exit code 1.
+        as_json: Print the findings as JSON.
+
+    Raises:
+        SettingsError: there is no such run, or nothing is prepared yet.
+    """
+    project = find_project(start)
+    folder = project / "runs" / name if name else project
+    if not (folder / "data" / "prepared" / "manifest.json").is_file():
+        raise SettingsError(
+            f"{folder} holds no prepared data. Run the experiment first: assay run."
+        )
+    from tasks.diagnostics import diagnose_stage
+
+    settings = _with_choices(load_settings(folder / "params.yaml"), deep, fail_on)
+    result = diagnose_stage.run(settings, folder)
+    path = folder / "artifacts" / "diagnosis" / diagnose_stage.FINDINGS_FILE
+    findings = json.loads(path.read_text(encoding="utf-8"))
+    _print(findings, as_json)
+    return int(result["exit_code"])
+
+
+def _with_choices(settings: Settings, deep: bool, fail_on: str) -> Settings:
+    chosen = settings.diagnose.model_dump() | {"deep": deep or settings.diagnose.deep}
+    if fail_on:
+        chosen["fail_on"] = fail_on
+    return settings.model_copy(update={"diagnose": DiagnoseSettings.model_validate(chosen)})
+
+
+def diagnose_own(model: str, num_items: int, deep: bool, fail_on: str, as_json: bool) -> int:
+    """Diagnose ``package.module:build``, a module or a function that builds one.
+
+    Raises:
+        ValueError: the name leads nowhere.
+    """
+    from tasks.diagnostics.diagnose import diagnose
+    from tasks.diagnostics.engine import exit_code
+    from tasks.diagnostics.own_program import load_builder
+
+    diagnosis = diagnose(load_builder(model), num_items=num_items, mode="deep" if deep else "exact")
+    _print(diagnosis.to_json(), as_json)
+    return exit_code(diagnosis, fail_on or "never")
+
+
+def _print(findings: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(findings, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    grid = Table()
+    for head in ("No", "Question", "Answer"):
+        grid.add_column(head)
+    for finding in findings["findings"]:
+        style, word = MARKS[finding["verdict"]]
+        grid.add_row(finding["number"], finding["title"], word, style=style)
+    console.print(grid)
+    for finding in findings["findings"]:
+        if finding["verdict"] in ("faulty", "suspect"):
+            console.print(f"{finding['number']} {finding['sentence']}", markup=False)
+            for line in finding["advice"]:
+                console.print(f"   - {line}", markup=False)
+    console.print(findings["headline"], style="bold", markup=False)
+    if findings.get("next_test"):
+        console.print(f"Cheapest next test: {findings['next_test']}", markup=False)
