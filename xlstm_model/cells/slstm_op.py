@@ -80,7 +80,7 @@ def slstm_sequence_backward_op(
             Saved(*saved), mask, sigmoid, grad_outputs, (grad_h, grad_c, grad_n, grad_m)
         )
     # The largest stays in the order of the loop, which spares a copy; see the strides below.
-    return grads[0], *(x.contiguous() for x in grads[1:])
+    return grads[0], *(x.clone(memory_format=torch.contiguous_format) for x in grads[1:])
 
 
 @slstm_sequence_backward_op.register_fake

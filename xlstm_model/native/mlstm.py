@@ -73,9 +73,5 @@ def _sizes(arguments: Arguments) -> list[int]:
 def _inputs(arguments: Arguments) -> list[Tensor]:
     """q, k, v in (B, S, NH, D) memory, which is how blocks produce them, and the gates."""
     dense = [x.transpose(1, 2).contiguous() for x in arguments[:3]]
-    return [
-        *dense,
-        arguments.log_i.contiguous(),
-        arguments.log_f.contiguous(),
-        arguments.m.double(),
-    ]
+    gates = [arguments.log_i.contiguous(), arguments.log_f.contiguous()]
+    return [*dense, *gates, arguments.m.double().contiguous()]

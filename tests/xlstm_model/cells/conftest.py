@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from xlstm_model.cells import MLSTMState, SLSTMState, empty_mlstm_state, empty_slstm_state
+from xlstm_model.native import library
+
+
+@pytest.fixture(params=["compiled kernels", "torch operations"])
+def kernels(request) -> Iterator[str]:
+    """Runs a float32 test with the compiled kernels and again without them."""
+    if request.param == "torch operations":
+        with library.disabled():
+            yield request.param
+    elif library.load_library() is None:
+        pytest.skip("the compiled kernels are absent; run `python -m xlstm_model.native.build`")
+    else:
+        yield request.param
 
 
 @pytest.fixture

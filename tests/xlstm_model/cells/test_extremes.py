@@ -19,6 +19,8 @@ from xlstm_model.state import reset_state
 
 STRENGTHS = [50.0, 100.0, 500.0]
 DTYPES = [torch.float32, torch.bfloat16]
+pytestmark = pytest.mark.usefixtures("kernels")
+
 WHERE = torch.tensor([True, False, True])
 
 

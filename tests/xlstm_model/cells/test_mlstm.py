@@ -74,6 +74,7 @@ def test_forms_agree_for_any_shape_mask_and_chunk_size(data):
 @pytest.mark.parametrize("chunk_size", [1, 4, 5, 64])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("scale", [1.0, 10.0])
+@pytest.mark.usefixtures("kernels")
 def test_values_and_gradients_agree(
     mlstm_inputs, gradients_of, assert_close, chunk_size, dtype, tolerance, scale
 ):
@@ -132,6 +133,7 @@ def test_differentiating_the_backward_is_refused(mlstm_inputs):
         torch.autograd.grad(h.sum(), inputs[:1], create_graph=True)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_equal_gates_and_zero_queries_stay_finite(gradients_of):
     shape = (1, 1, 5, 3)
     q, k, v = (torch.zeros(shape, requires_grad=True) for _ in range(3))
@@ -141,6 +143,7 @@ def test_equal_gates_and_zero_queries_stay_finite(gradients_of):
     assert all(g.isfinite().all() for g in gradients_of([h], [q, k, v, i, f]))
 
 
+@pytest.mark.usefixtures("kernels")
 def test_keeps_the_dtype_of_values_and_a_float32_state_for_half_precision(mlstm_inputs):
     inputs = mlstm_inputs(dtype=torch.bfloat16)
     h, state = mlstm_chunkwise(*inputs)
@@ -150,6 +153,7 @@ def test_keeps_the_dtype_of_values_and_a_float32_state_for_half_precision(mlstm_
     assert (h - exact).abs().max() <= 0.02 * exact.abs().max()
 
 
+@pytest.mark.usefixtures("kernels")
 def test_autocast_changes_nothing_inside(mlstm_inputs, gradients_of, assert_close):
     inputs = mlstm_inputs(S=20, dtype=torch.float32)
     expected = mlstm_chunkwise(*inputs, chunk_size=8)[0]

@@ -66,6 +66,7 @@ def test_forms_agree_for_any_shape_and_mask(data):
 
 @pytest.mark.parametrize("gate", ["exp", "sigmoid"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.usefixtures("kernels")
 def test_values_and_gradients_agree(
     slstm_inputs, gradients_of, assert_close, gate, dtype, tolerance
 ):
@@ -126,6 +127,7 @@ def test_heads_do_not_mix(slstm_inputs):
     assert not torch.allclose(before[:, :, 0], after[:, :, 0])
 
 
+@pytest.mark.usefixtures("kernels")
 def test_keeps_the_dtype_of_gates_and_a_float32_state_for_half_precision(slstm_inputs):
     inputs = slstm_inputs(dtype=torch.bfloat16)
     h, state = slstm_sequence(*inputs)
@@ -135,6 +137,7 @@ def test_keeps_the_dtype_of_gates_and_a_float32_state_for_half_precision(slstm_i
     assert (h - exact).abs().max() <= 0.02
 
 
+@pytest.mark.usefixtures("kernels")
 def test_autocast_changes_nothing_inside(slstm_inputs, gradients_of):
     inputs = slstm_inputs(dtype=torch.float32)
     expected = slstm_sequence(*inputs)[0]
