@@ -14,7 +14,6 @@ from tasks.diagnostics.pipeline_subject import pipeline_subject
 from tasks.diagnostics.subject import Subject
 from tasks.fault_benchmark.logs import EDITS, LOG_SETTINGS, LogSource
 from tasks.settings import Settings
-from xlstm_model import SequenceRecommender
 
 SHARED: dict[str, Any] = {
     "max_seq_len": 16,
@@ -114,13 +113,15 @@ def clean_subject(
 
 
 def _memoryless(subject: Subject) -> Subject:
-    def build(num_items: int, seed: int, **settings: Any) -> nn.Module:
-        width = settings.get("embedding_dim", SECTION["embedding_dim"])
+    build = subject.build_model
+
+    def build_linear(num_items: int, seed: int, **settings: Any) -> nn.Module:
+        settings.pop("num_layers", None)
+        model = build(num_items, seed, **settings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            core = LastItem(width)
-            dropout, tied = subject.declared.dropout, subject.declared.tied
-            return SequenceRecommender(num_items, core, width, dropout=dropout, tied=tied).eval()
+            model.sequence_model = LastItem(model.embedding_dim)
+        return model.eval()
 
     declared = dataclasses.replace(subject.declared, reads_history=False)
-    return subject.replace(build_model=build, declared=declared)
+    return subject.replace(build_model=build_linear, declared=declared)

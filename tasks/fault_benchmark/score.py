@@ -38,7 +38,7 @@ class Rate:
         """Bounds of the 95 % interval.
 
         >>> low, high = Rate(300, 300).interval
-        >>> round(low, 4), high
+        >>> round(low, 4), round(high, 4)
         (0.9874, 1.0)
         """
         if not self.total:

@@ -1,0 +1,89 @@
+"""The diagnosis on planted faults: a smoke set, a larger one, and healthy programs beside them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.fault_benchmark.kill import changed_parts
+from tasks.fault_benchmark.plan import Catalogue, Job, clean_job, fault_jobs, healthy_jobs
+from tasks.fault_benchmark.runner import run_job, subject_of
+from tasks.fault_benchmark.score import judge
+from tasks.faults import FAULTS
+from tasks.faults.review import DEFECTS
+
+CATALOGUE = Catalogue.load()
+
+SMOKE = (
+    "no_sort",
+    "ts_misaligned",
+    "enc_mismatch",
+    "dup_users",
+    "no_shift",
+    "bidirectional",
+    "batch_norm_mix",
+    "double_softmax",
+    "opt_stale_copy",
+    "clip_missing",
+    "read_last_col",
+    "ties_optimistic",
+)
+"""One fault per place, found by identities in a plain model."""
+
+MANY = ("resid_original", "gates_swapped", "mlstm_no_mask", "bpr_sign", "negatives_uniform")
+
+
+def _jobs(*ids: str) -> list[Job]:
+    return fault_jobs(CATALOGUE, only=ids, models=["gru"], seeds=[0])
+
+
+def _judged(job: Job):
+    row = run_job(job, CATALOGUE, "code")
+    return judge(row, CATALOGUE.faults[job.id][1], frozenset())
+
+
+@pytest.mark.parametrize("job", _jobs(*SMOKE), ids=lambda job: job.id)
+def test_planted_faults_are_found_and_placed(job: Job) -> None:
+    verdict = _judged(job)
+    assert verdict.detected, verdict.row.headline
+    assert verdict.localised, verdict.row.headline
+
+
+@pytest.mark.parametrize("model", ["linear", "gru"])
+def test_the_clean_program_is_green(model: str) -> None:
+    row = run_job(Job("clean", "usual", model, "synthetic", 0), CATALOGUE, "code")
+    assert (row.reds, row.failed, row.crashed) == ((), (), "")
+
+
+def test_planting_changes_the_part_it_claims() -> None:
+    job = _jobs("loss_sign")[0]
+    clean = subject_of(clean_job(job, CATALOGUE), CATALOGUE)
+    parts = changed_parts(clean, subject_of(job, CATALOGUE), 0)
+    assert set(parts) == {"loss", "train_step"}
+    assert changed_parts(clean, clean, 0) == ()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("job", _jobs(*DEFECTS, *MANY), ids=lambda job: job.id)
+def test_defects_of_the_review_are_found_before_any_training(job: Job) -> None:
+    verdict = _judged(job)
+    assert verdict.row.mode == "exact"
+    assert verdict.detected, verdict.row.headline
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "job",
+    healthy_jobs(CATALOGUE, models=["gru", "xlstm"], seeds=[0]),
+    ids=lambda job: f"{job.id}-{job.model}",
+)
+def test_healthy_programs_are_built_and_run(job: Job) -> None:
+    row = run_job(job, CATALOGUE, "code")
+    assert row.crashed == ""
+    assert row.failed == ()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_every_fault_can_be_planted(fault) -> None:
+    job = _jobs(fault.id)[0]
+    assert subject_of(job, CATALOGUE).name.endswith(fault.id)
