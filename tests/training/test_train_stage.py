@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 import torch
 
 from tasks.data import fetch_stage, prepare_stage
-from tasks.settings import settings_from_dict
+from tasks.settings import settings_from_dict, write_params
 from tasks.training import train_stage
 from tasks.training.models import load_recommender
 from tasks.training.observer import Observer
@@ -221,3 +224,39 @@ def test_a_failed_write_leaves_the_earlier_result(settings, workspace, monkeypat
         train_stage.run(settings, workspace, model="popularity")
     assert comparable(folder_of(workspace, "popularity")) == expected
     assert [p.name for p in folder_of(workspace, "popularity").parent.iterdir()] == ["seed_0"]
+
+
+@pytest.mark.long
+def test_a_process_killed_at_any_moment_resumes_to_the_same_bits(workspace, repository):
+    """SIGKILL, again and again, each time a little later than the last checkpoint."""
+    longer = {**PARAMS["train"]["shared"], "max_epochs": 40, "patience": 40}
+    settings = settings_from_dict({**PARAMS, "train": {**PARAMS["train"], "shared": longer}})
+    train_stage.run(settings, workspace, model="gru")
+    expected = comparable(folder_of(workspace))
+    (folder_of(workspace) / "model.json").unlink()
+    write_params(settings, workspace / "params.yaml")
+    command = [sys.executable, "-m", "tasks", "train", "--model", "gru"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    kills, goal = 0, 50
+    while True:
+        process = subprocess.Popen(
+            command, cwd=workspace, env=environment, stdout=subprocess.DEVNULL
+        )
+        while process.poll() is None and newest_step(workspace) < goal:
+            time.sleep(0.002)
+        if process.poll() is not None:
+            break
+        time.sleep(0.003 * kills)
+        process.kill()
+        process.wait()
+        kills += 1
+        goal = newest_step(workspace) + 50
+    assert process.returncode == 0
+    assert kills >= 2
+    assert comparable(folder_of(workspace)) == expected
+
+
+def newest_step(workspace):
+    """Step of the newest checkpoint; 0 without one."""
+    found = (workspace / ".assay").rglob("step_*.json")
+    return max((int(path.stem.removeprefix("step_")) for path in found), default=0)
