@@ -46,9 +46,9 @@ def print_summary(settings: Settings, workspace: Path, as_json: bool) -> None:
     for table in records.comparison["tables"]:
         console.print(_table(table))
     for line in headlines(records.comparison["tables"][0], _best_possible(records)):
-        console.print(line, style="bold", markup=False)
+        console.print(line, style="bold", markup=False, soft_wrap=True)
     diagnosis = records.findings.get("headline", "not run yet (assay diagnose)")
-    console.print(f"Diagnosis: {diagnosis}", style="bold", markup=False)
+    console.print(f"Diagnosis: {diagnosis}", style="bold", markup=False, soft_wrap=True)
     console.print()
     for what, how in next_steps(workspace):
         console.print(f"{what:<11}{how}", markup=False, soft_wrap=True)
@@ -66,11 +66,12 @@ def next_steps(workspace: Path) -> list[tuple[str, str]]:
 
 
 def _table(table: dict[str, Any]) -> Any:
+    from rich import box
     from rich.table import Table
 
     seen = "items the user has seen left out" if table["seen_filtered"] else "all items ranked"
-    grid = Table(title=f"Test set, full ranking, {seen}", title_justify="left")
-    for head in ("Model", "NDCG@10", "95 % interval", "HR@10", "MRR@10", "vs best"):
+    grid = Table(title=f"Test set, full ranking, {seen}", title_justify="left", box=box.SIMPLE)
+    for head in ("Model", "NDCG@10", "95 % interval", "HR@10", "vs best"):
         text = head in ("Model", "vs best")
         grid.add_column(head, justify="left" if text else "right", no_wrap=True)
     for row in table["rows"]:
@@ -81,7 +82,6 @@ def _table(table: dict[str, Any]) -> Any:
             f"{ndcg['mean']:.4f}",
             f"{ndcg['low']:.4f} to {ndcg['high']:.4f}",
             f"{metrics['hit_rate_at_10']['mean']:.4f}",
-            f"{metrics['mrr_at_10']['mean']:.4f}",
             short_verdict(table, row["model"]),
         )
     return grid
