@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -100,18 +101,36 @@ def _open_database(uri: str, path: Path) -> Any:
     known = mark.read_text(encoding="utf-8") if mark.exists() else ""
     version = _schema_version(path)
     copy = path.with_suffix(".before-upgrade.db")
-    if version and known != mlflow.__version__:
+    if not version:
+        _create_database(path)
+    elif known != mlflow.__version__:
         shutil.copyfile(path, copy)
     client = _migrated_client(uri)
     if version and known != mlflow.__version__ and _schema_version(path) == version:
         copy.unlink()
-    if not version:
-        # Readers, such as the user interface, don't block a writer.
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
     if known != mlflow.__version__:
         mark.write_text(mlflow.__version__, encoding="utf-8")
     return client
+
+
+def _create_database(path: Path) -> None:
+    """Create a store in memory where that can be had, then move it into place whole.
+
+    MLflow's migrations wait for the disk about a hundred times, which takes ten seconds on a slow
+    one; and a process killed in the middle would leave a database that no other can open.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - a folder made in it by tempfile is private
+    chosen = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    partial = Path(f"{path}.new")
+    partial.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=chosen) as folder:
+        _migrated_client(f"sqlite:///{folder}/mlflow.db")
+        with closing(sqlite3.connect(f"{folder}/mlflow.db")) as database:
+            database.execute("VACUUM INTO ?", (str(partial),))
+    with closing(sqlite3.connect(partial)) as database:
+        # Readers, such as the user interface, don't block a writer.
+        database.execute("PRAGMA journal_mode=WAL")
+    os.replace(partial, path)
 
 
 def _migrated_client(uri: str) -> Any:
