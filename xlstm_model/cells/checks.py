@@ -48,32 +48,3 @@ def check_eps(eps: float) -> None:
     """
     if not eps >= 0:
         raise ValueError(f"eps is {eps}; expected 0 (exact) or more. The authors use 1e-6.")
-
-
-def refuse_double_backward(reference: str) -> None:
-    """Refuse to record a hand-written backward, whose result would count as a constant.
-
-    Args:
-        reference: Name of the form that autograd can differentiate twice.
-
-    Raises:
-        RuntimeError: If the backward runs with ``create_graph=True``.
-    """
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "backward was called with create_graph=True; expected False, since this backward "
-            f"cannot be differentiated again. Use xlstm_model.cells.{reference} for that."
-        )
-
-
-def must_be_visible() -> bool:
-    """Whether an exporter or a function transform (``torch.func``) is watching the operations.
-
-    An exported program must run without this library, and a transform must see what it transforms,
-    so the cells then run in plain differentiable operations. A compiler keeps the operators of
-    this library as they are.
-
-    >>> must_be_visible()
-    False
-    """
-    return torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xlstm_model.cells.checks import check_eps, check_mask, check_shape, must_be_visible
+from xlstm_model.cells.checks import check_eps, check_mask, check_shape
 from xlstm_model.cells.mlstm_gates import denominator_floor
 from xlstm_model.cells.mlstm_op import mlstm_chunkwise_op
 from xlstm_model.cells.mlstm_plain import chunkwise_plain
 from xlstm_model.cells.states import MLSTMState, compute_dtype, empty_mlstm_state
+from xlstm_model.tracing import must_be_visible
 
 CHUNK_SIZE = 64
 """Positions per chunk: about where the cost within chunks equals that of the states between."""

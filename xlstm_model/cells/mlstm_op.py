@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlstm_model.cells.checks import refuse_double_backward
 from xlstm_model.cells.mlstm_passes import Arguments, Result, backward_pass, forward_pass
 from xlstm_model.cells.states import compute_dtype
+from xlstm_model.tracing import refuse_double_backward
 
 _ARGUMENTS = (
     "Tensor q, Tensor k, Tensor v, Tensor log_i, Tensor log_f, Tensor? c, Tensor? n, Tensor m, "
@@ -108,7 +108,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    refuse_double_backward("mlstm_reference")
+    refuse_double_backward("xlstm_model.cells.mlstm_reference")
     saved = ctx.saved_tensors
     tensors, result = saved[:9], list(saved[9:])
     grad_c, grad_n, grad_h, *_, grad_m = grads

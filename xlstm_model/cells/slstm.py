@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from xlstm_model.cells.checks import check_mask, must_be_visible
+from xlstm_model.cells.checks import check_mask
 from xlstm_model.cells.reference import slstm_reference
 from xlstm_model.cells.slstm_op import slstm_sequence_op
 from xlstm_model.cells.slstm_step import GateKind, check_slstm
 from xlstm_model.cells.states import SLSTMState, compute_dtype, empty_slstm_state
+from xlstm_model.tracing import must_be_visible
 
 
 def slstm_sequence(

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlstm_model.cells.checks import refuse_double_backward
 from xlstm_model.cells.slstm_passes import Saved, backward_pass, forward_pass
 from xlstm_model.cells.states import compute_dtype
+from xlstm_model.tracing import refuse_double_backward
 
 
 @torch.library.custom_op(
@@ -100,7 +100,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    refuse_double_backward("slstm_reference")
+    refuse_double_backward("xlstm_model.cells.slstm_reference")
     mask, *saved = ctx.saved_tensors
     results = slstm_sequence_backward_op(saved, mask, ctx.sigmoid, *grads[:5])
     cast = (x.to(dtype) for x, dtype in zip(results, ctx.dtypes, strict=True))

@@ -3,6 +3,7 @@
 from xlstm_model.layers.block_diagonal import BlockDiagonalLinear
 from xlstm_model.layers.causal_conv import CausalConv1d
 from xlstm_model.layers.feed_forward import Activation, GatedFeedForward, round_up
+from xlstm_model.layers.fused import MixedInputs, conv_silu, gated_merge, mlstm_inputs
 from xlstm_model.layers.norm import FeatureNorm, HeadwiseNorm, NormKind
 
 __all__ = [
@@ -12,6 +13,10 @@ __all__ = [
     "FeatureNorm",
     "GatedFeedForward",
     "HeadwiseNorm",
+    "MixedInputs",
     "NormKind",
+    "conv_silu",
+    "gated_merge",
+    "mlstm_inputs",
     "round_up",
 ]

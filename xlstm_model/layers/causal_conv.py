@@ -85,20 +85,46 @@ class CausalConv1d(nn.Module):
         Returns:
             Output (B, S, C) and the state after the last real position of each sample.
         """
+        start = state
+        if start is None:
+            start = self.initial_state(x.shape[0], device=x.device, dtype=x.dtype)
+        if mask is None:
+            return self._convolve(x, start), self.next_state(x, None, state)
+        # Real positions move to the front in order, are convolved there and move back.
+        order = torch.argsort(~mask, dim=1, stable=True)
+        packed = torch.where(mask.unsqueeze(-1), x, 0.0).gather(1, _wide(order, self.channels))
+        y = self._convolve(packed, start)
+        rank = (mask.cumsum(1) - 1).clamp(min=0)
+        y = torch.where(mask.unsqueeze(-1), y.gather(1, _wide(rank, self.channels)), 0.0)
+        return y, self.next_state(x, mask, state)
+
+    def next_state(
+        self, x: Tensor, mask: Tensor | None = None, state: Tensor | None = None
+    ) -> Tensor:
+        """State after a sequence: the last ``kernel_size - 1`` real inputs, oldest first.
+
+        Args:
+            x: (B, S, C).
+            mask: Bool (B, S), True = real.
+            state: State before the sequence, zeros where absent.
+
+        Returns:
+            (B, kernel_size - 1, C).
+        """
+        wanted = self.kernel_size - 1
         if state is None:
             state = self.initial_state(x.shape[0], device=x.device, dtype=x.dtype)
         if mask is None:
-            y, history = self._convolve(x, state)
-            return y, history[:, x.shape[1] :]
-        # Real positions move to the front in order, are convolved there and move back.
-        order = torch.argsort(~mask, dim=1, stable=True)
-        packed = torch.where(mask.unsqueeze(-1), x, 0).gather(1, _wide(order, self.channels))
-        y, history = self._convolve(packed, state)
-        rank = (mask.cumsum(1) - 1).clamp(min=0)
-        y = torch.where(mask.unsqueeze(-1), y.gather(1, _wide(rank, self.channels)), 0)
-        taps = torch.arange(self.kernel_size - 1, device=x.device)
-        last = mask.sum(1, keepdim=True) + taps
-        return y, history.gather(1, _wide(last, self.channels))
+            return torch.cat([state, x[:, -wanted:]], dim=1)[:, -wanted:] if wanted else state
+        # Numbers of the last real positions; those missing count back into the state.
+        position = torch.arange(x.shape[1], device=x.device)
+        newest = torch.where(mask, position, -1).topk(min(wanted, x.shape[1]), dim=1).values
+        newest = F.pad(newest, (0, wanted - newest.shape[1]), value=-1)
+        is_missing = newest < 0
+        oldest_left = (wanted - is_missing.cumsum(1)).clamp(max=max(wanted - 1, 0))
+        rows = x.gather(1, _wide(newest.clamp(min=0), self.channels))
+        kept = state.gather(1, _wide(oldest_left, self.channels))
+        return torch.where(is_missing.unsqueeze(-1), kept, rows).flip(1)
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Convolve one position.
@@ -114,10 +140,10 @@ class CausalConv1d(nn.Module):
         y = (window * self.weight.squeeze(1).t()).sum(1)
         return (y if self.bias is None else y + self.bias), window[:, 1:]
 
-    def _convolve(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def _convolve(self, x: Tensor, state: Tensor) -> Tensor:
         history = torch.cat([state, x], dim=1)  # (B, k - 1 + S, C)
         y = F.conv1d(history.transpose(1, 2), self.weight, self.bias, groups=self.channels)
-        return y.transpose(1, 2), history
+        return y.transpose(1, 2)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(module)``."""

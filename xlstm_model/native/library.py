@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 """Version of the entry points this module calls."""
 
 LIBRARY_PATTERN = "_kernels*.so"
@@ -67,41 +67,52 @@ def disabled() -> Iterator[None]:
         _disabled -= 1
 
 
+def num_parts(count: int) -> int:
+    """Into how many parts a call over so many rows is split: PyTorch's number of threads at most.
+
+    >>> num_parts(1)
+    1
+    """
+    return max(1, min(torch.get_num_threads(), count))
+
+
 def call(
     name: str,
     sizes: Sequence[int],
     tensors: Sequence[Tensor | None],
     count: int,
-    *numbers: float,
+    numbers: Sequence[float] = (),
 ) -> None:
     """Run a kernel over independent rows, split over PyTorch's threads.
 
     Args:
-        name: Entry point without its prefix.
+        name: Entry point without its prefix; ``source/library.cpp`` says what each takes.
         sizes: Its sizes.
-        tensors: Its pointers, each contiguous; None is a null pointer. They must stay referenced
-            by the caller.
+        tensors: Its pointers; None is a null pointer. They must stay referenced by the caller.
         count: Number of independent rows.
-        *numbers: Further numbers it takes between sizes and pointers.
+        numbers: Its further numbers.
     """
     function = getattr(load_library(), f"xlstm_{name}")
     packed_sizes = (ctypes.c_int64 * len(sizes))(*sizes)
+    packed_numbers = (ctypes.c_double * len(numbers))(*numbers)
     pointers = (ctypes.c_void_p * len(tensors))(
         *(None if x is None else x.data_ptr() for x in tensors)
     )
-    extra = [ctypes.c_double(number) for number in numbers]
 
-    def run(first: int, last: int) -> None:
-        function(packed_sizes, *extra, pointers, ctypes.c_int64(first), ctypes.c_int64(last))
+    def run(part: int, first: int, last: int) -> None:
+        rows = (ctypes.c_int64(x) for x in (first, last, part))
+        function(packed_sizes, packed_numbers, pointers, *rows)
 
-    threads = min(torch.get_num_threads(), count)
-    if threads <= 1:
-        run(0, count)
+    parts = num_parts(count)
+    if parts == 1:
+        run(0, 0, count)
         return
-    borders = [count * i // threads for i in range(threads + 1)]
+    borders = [count * i // parts for i in range(parts + 1)]
     # ctypes releases the interpreter's lock, so plain threads run side by side.
-    parts = [_pool(threads).submit(run, *pair) for pair in pairwise(borders)]
-    for part in parts:
+    running = [
+        _pool(parts).submit(run, part, *border) for part, border in enumerate(pairwise(borders))
+    ]
+    for part in running:
         part.result()
 
 

@@ -32,7 +32,7 @@ def forward(arguments: Arguments) -> tuple[Tensor, Tensor, Tensor, Tensor, Tenso
         c[0], n[0] = arguments.c.flatten(0, 1), arguments.n.flatten(0, 1)
     last = torch.empty(B, NH, dtype=torch.float64)
     tensors = [*_inputs(arguments), c, n, h, denominator, last]
-    library.call("mlstm_forward", _sizes(arguments), tensors, B * NH, arguments.eps)
+    library.call("mlstm_forward", _sizes(arguments), tensors, B * NH, [arguments.eps])
     return h.transpose(1, 2), denominator, c, n, last.to(v.dtype)
 
 
@@ -61,7 +61,7 @@ def backward(
         path,
         *((None, None) if start is None else start),
     ]
-    library.call("mlstm_backward", _sizes(arguments), tensors, B * NH, arguments.eps)
+    library.call("mlstm_backward", _sizes(arguments), tensors, B * NH, [arguments.eps])
     return *(x.transpose(1, 2) for x in grads), grad_i, grad_f, path, start
 
 

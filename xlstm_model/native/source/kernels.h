@@ -1,6 +1,8 @@
 // Everything one instruction set offers. Included by each file of variants/ once.
 
 #pragma once
+#include "merging.h"
+#include "mixing.h"
 #include "mlstm.h"
 #include "slstm.h"
 
@@ -8,6 +10,7 @@ namespace ISA {
 
 extern const Functions functions;
 const Functions functions = {VL,           mlstm_forward, mlstm_backward,
-                             slstm_forward, slstm_backward};
+                             slstm_forward, slstm_backward,
+                             mix_forward,  mix_backward,   merge_forward, merge_backward};
 
 }  // namespace ISA

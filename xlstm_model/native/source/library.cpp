@@ -29,8 +29,14 @@ static const Functions* choose(int widest) {
 
 static const Functions* chosen = choose(16);
 
+// All kernels take sizes, numbers, pointers, the range of rows to work on, and the number of the part
+// that range is, for sums that every part keeps on its own.
+#define ENTRY(name)                                                                        \
+  EXPORT void name(const int64_t* s, [[maybe_unused]] const double* numbers, void** p,     \
+                   int64_t first, int64_t last, [[maybe_unused]] int64_t part)
+
 // Version of these entry points; the caller refuses a library of another one.
-EXPORT int32_t xlstm_interface_version() { return 1; }
+EXPORT int32_t xlstm_interface_version() { return 2; }
 
 // Restricts the vectors to at most `widest` floats; returns the width in use. For tests.
 EXPORT int32_t xlstm_restrict_vectors(int32_t widest) {
@@ -47,31 +53,29 @@ static MlstmShape mlstm_shape(const int64_t* s, double eps) {
 
 // sizes: B, NH, S, DK, DV, length, chunks, is_empty. pointers: q, k, v, log_i, log_f, m, c, n, then h,
 // denominator, m_last.
-EXPORT void xlstm_mlstm_forward(const int64_t* sizes, double eps, void** p, int64_t first,
-                                int64_t last) {
-  chosen->mlstm_forward(mlstm_shape(sizes, eps), first, last,
+ENTRY(xlstm_mlstm_forward) {
+  chosen->mlstm_forward(mlstm_shape(s, numbers[0]), first, last,
                         {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<double>(p[3]),
                          as<double>(p[4]), as<double>(p[5])},
                         {as<float>(p[6]), as<float>(p[7])}, as<float>(p[8]), as<float>(p[9]),
                         as<double>(p[10]));
 }
 
-// pointers: as for the forward up to n, then the fields of MlstmGradient.
-EXPORT void xlstm_mlstm_backward(const int64_t* sizes, double eps, void** p, int64_t first,
-                                 int64_t last) {
+// pointers: as for the forward up to n, then the fields of MlstmGradient in turn.
+ENTRY(xlstm_mlstm_backward) {
   const MlstmGradient gradient = {
       as<float>(p[8]),   as<float>(p[9]),   as<float>(p[10]),  as<float>(p[11]),
       as<float>(p[12]),  as<float>(p[13]),  as<float>(p[14]),  as<float>(p[15]),
       as<double>(p[16]), as<double>(p[17]), as<float>(p[18]),  as<float>(p[19]),
       as<float>(p[20])};
-  chosen->mlstm_backward(mlstm_shape(sizes, eps), first, last,
+  chosen->mlstm_backward(mlstm_shape(s, numbers[0]), first, last,
                          {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<double>(p[3]),
                           as<double>(p[4]), as<double>(p[5])},
                          {as<float>(p[6]), as<float>(p[7])}, gradient);
 }
 
 // sizes: S, NH, B, DH, sigmoid. pointers: raw, weight, mask, h, c, n, m.
-EXPORT void xlstm_slstm_forward(const int64_t* s, void** p, int64_t first, int64_t last) {
+ENTRY(xlstm_slstm_forward) {
   chosen->slstm_forward({s[0], s[1], s[2], s[3], s[4]}, first, last, as<float>(p[0]),
                         as<float>(p[1]), as<uint8_t>(p[2]), as<float>(p[3]), as<float>(p[4]),
                         as<float>(p[5]), as<float>(p[6]));
@@ -79,7 +83,7 @@ EXPORT void xlstm_slstm_forward(const int64_t* s, void** p, int64_t first, int64
 
 // sizes: those of the forward, then the strides of grad_h over samples, positions and heads.
 // pointers: those of the forward (the weight transposed), then grad_h, extra, dh, dc, dn, grad_raw.
-EXPORT void xlstm_slstm_backward(const int64_t* s, void** p, int64_t first, int64_t last) {
+ENTRY(xlstm_slstm_backward) {
   const SlstmGradient gradient = {as<float>(p[7]),  s[5],
                                   s[6],             s[7],
                                   as<float>(p[8]),  as<float>(p[9]),
@@ -88,4 +92,52 @@ EXPORT void xlstm_slstm_backward(const int64_t* s, void** p, int64_t first, int6
   chosen->slstm_backward({s[0], s[1], s[2], s[3], s[4]}, first, last, as<float>(p[0]),
                          as<float>(p[1]), as<uint8_t>(p[2]), as<float>(p[3]), as<float>(p[4]),
                          as<float>(p[5]), as<float>(p[6]), gradient);
+}
+
+static MixShape mix_shape(const int64_t* s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
+
+static MixInputs mix_inputs(void** p) {
+  return {as<float>(p[0]), as<float>(p[1]), as<uint8_t>(p[2])};
+}
+
+static MixWeights mix_weights(void** p) {
+  return {as<float>(p[3]), as<float>(p[4]), as<float>(p[5]),
+          as<float>(p[6]), as<float>(p[7]), as<float>(p[8])};
+}
+
+// sizes: B, S, C, stride, taps, gates. pointers: the fields of MixInputs, MixWeights, MixOutputs.
+ENTRY(xlstm_mix_forward) {
+  chosen->mix_forward(mix_shape(s), first, last, mix_inputs(p), mix_weights(p),
+                      {as<float>(p[9]), as<float>(p[10]), as<float>(p[11]), as<float>(p[12]),
+                       as<float>(p[13])});
+}
+
+// As the forward, then the size of one part's sums. pointers: the fields of MixInputs, MixWeights,
+// MixGradient.
+ENTRY(xlstm_mix_backward) {
+  chosen->mix_backward(mix_shape(s), first, last, mix_inputs(p), mix_weights(p),
+                       {as<float>(p[9]), as<float>(p[10]), as<float>(p[11]), as<float>(p[12]),
+                        as<float>(p[13]), as<float>(p[14]), as<float>(p[15]),
+                        as<float>(p[16]) + part * s[6]});
+}
+
+static MergeShape merge_shape(const int64_t* s, double eps) {
+  return {s[0], s[1], s[2], s[3], s[4], s[5], eps};
+}
+
+static MergeInputs merge_inputs(void** p) {
+  return {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<float>(p[3]), as<float>(p[4])};
+}
+
+// sizes: rows, heads, width, mixed_stride, z_stride, has_norm. pointers: the fields of MergeInputs,
+// then the result.
+ENTRY(xlstm_merge_forward) {
+  chosen->merge_forward(merge_shape(s, numbers[0]), first, last, merge_inputs(p), as<float>(p[5]));
+}
+
+// pointers: the fields of MergeInputs and MergeGradient.
+ENTRY(xlstm_merge_backward) {
+  chosen->merge_backward(merge_shape(s, numbers[0]), first, last, merge_inputs(p),
+                         {as<float>(p[5]), as<float>(p[6]), as<float>(p[7]), as<float>(p[8]),
+                          as<float>(p[9]) + part * 2 * s[1] * s[2]});
 }

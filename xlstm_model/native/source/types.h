@@ -43,6 +43,56 @@ struct SlstmGradient {
   float* grad_raw;      // (S, NH, B, 4, DH)
 };
 
+// Convolution with SiLU and what may follow it in an mLSTM block.
+struct MixShape {
+  int64_t B, S, C;
+  int64_t stride;  // from one position of x to the next
+  int64_t taps;    // width of the convolution, 0 for none
+  int64_t gates;   // gate pre-activations per position, 0 for no projections at all
+};
+
+struct MixWeights {
+  const float *taps, *bias;   // (taps, C), the last row the current position; (C) or null
+  const float* projections;   // (3, 4, C): q, k, v as coefficients of rotations
+  const float* turned;        // (3, 4, C): their transposes
+  const float *gates, *gate_bias;  // (gates, 3, C), (gates)
+};
+
+struct MixInputs {
+  const float *x, *state;  // (B, S, C) with strides; (B, taps - 1, C), oldest first
+  const uint8_t* mask;     // (B, S) or null
+};
+
+struct MixOutputs {
+  float* mixed;            // (B, S, C), 0 at padding
+  float *q, *k, *v;        // (B, S, C), 0 at padding, or null
+  float* gates;            // (B, S, gates)
+};
+
+struct MixGradient {
+  const float *mixed, *q, *k, *v, *gates;  // as MixOutputs
+  float *x, *state;                        // (B, S, C), (B, taps - 1, C)
+  float* weights;  // of one part: (taps, C), (C), (3, 4, C), (gates, 3, C), one after another
+};
+
+// (norm(h) * scale + skip * mixed) * silu(z), the norm over each head.
+struct MergeShape {
+  int64_t rows, heads, width;  // width of a head
+  int64_t mixed_stride, z_stride;
+  int64_t has_norm;
+  double eps;
+};
+
+struct MergeInputs {
+  const float *h, *mixed, *z, *scale, *skip;
+};
+
+struct MergeGradient {
+  const float* out;
+  float *h, *mixed, *z;  // (rows, C)
+  float* weights;        // of one part: of scale and of skip, (2, C)
+};
+
 struct Functions {
   int width;  // floats of a vector
   void (*mlstm_forward)(const MlstmShape&, int64_t first, int64_t last, const MlstmInputs&,
@@ -55,4 +105,12 @@ struct Functions {
   void (*slstm_backward)(const SlstmShape&, int64_t first, int64_t last, const float* raw,
                          const float* transposed, const uint8_t* mask, const float* h,
                          const float* c, const float* n, const float* m, const SlstmGradient&);
+  void (*mix_forward)(const MixShape&, int64_t first, int64_t last, const MixInputs&,
+                      const MixWeights&, const MixOutputs&);
+  void (*mix_backward)(const MixShape&, int64_t first, int64_t last, const MixInputs&,
+                       const MixWeights&, const MixGradient&);
+  void (*merge_forward)(const MergeShape&, int64_t first, int64_t last, const MergeInputs&,
+                        float* out);
+  void (*merge_backward)(const MergeShape&, int64_t first, int64_t last, const MergeInputs&,
+                         const MergeGradient&);
 };

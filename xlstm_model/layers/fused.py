@@ -1,0 +1,161 @@
+"""What stands around the cells in their blocks, in one pass over memory where kernels fit.
+
+Without the compiled kernels, in other dtypes than float32, on other devices than the CPU, and where
+a compiler or a function transform watches, the same is computed by the layers one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xlstm_model.layers.block_diagonal import BlockDiagonalLinear
+from xlstm_model.layers.causal_conv import CausalConv1d
+from xlstm_model.layers.norm import HeadwiseNorm
+from xlstm_model.native import library, mixing
+
+
+class MixedInputs(NamedTuple):
+    """What an mLSTM block feeds its cell."""
+
+    mixed: Tensor
+    """SiLU of the convolution (B, S, C), also what the learnable skip takes."""
+    q: Tensor
+    """(B, S, C), from ``mixed``."""
+    k: Tensor
+    """(B, S, C), from ``mixed``."""
+    v: Tensor
+    """(B, S, C), from the input of the convolution."""
+    igate_preact: Tensor
+    """(B, S, NH), from q, k and v."""
+    fgate_preact: Tensor
+    """(B, S, NH), from q, k and v."""
+
+
+def conv_silu(
+    conv: CausalConv1d | None, x: Tensor, mask: Tensor | None = None, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Causal convolution, then SiLU.
+
+    Args:
+        conv: None for SiLU alone.
+        x: (B, S, C), 0 at padding.
+        mask: Bool (B, S), True = real.
+        state: The convolution's state, zeros when absent.
+
+    Returns:
+        (B, S, C), 0 at padding, and the convolution's state after the last real position of each
+        sample; (B, 0, C) without a convolution.
+
+    >>> y, state = conv_silu(CausalConv1d(4, 3), torch.zeros(2, 5, 4))
+    >>> y.shape, state.shape
+    (torch.Size([2, 5, 4]), torch.Size([2, 2, 4]))
+    """
+    if conv is None:
+        return F.silu(x), x[:, :0]
+    if not _fits((x,), (conv.weight, conv.bias)) or conv.kernel_size > mixing.MAX_TAPS:
+        y, state = conv(x, mask, state)
+        return F.silu(y), state
+    start = conv.initial_state(len(x)) if state is None else state
+    mixed, *_ = mixing.Mix.apply(x, start, mask, *_conv_weights(conv), None, None, None)
+    return mixed, conv.next_state(x, mask, state)
+
+
+def mlstm_inputs(
+    conv: CausalConv1d | None,
+    projections: tuple[BlockDiagonalLinear, BlockDiagonalLinear, BlockDiagonalLinear],
+    gates: tuple[nn.Linear, nn.Linear],
+    x: Tensor,
+    mask: Tensor | None = None,
+    state: Tensor | None = None,
+) -> tuple[MixedInputs, Tensor]:
+    """Convolution with SiLU, then queries, keys and values, then both gates of an mLSTM block.
+
+    Beck et al. 2024, figure 11: q and k read the convolution, v what stands before it, the gates
+    all three.
+
+    Args:
+        conv: The block's convolution, None for SiLU alone.
+        projections: Of q, k and v, without bias, C to C.
+        gates: Of input and forget gate, over q, k and v side by side, 3 C to NH.
+        x: (B, S, C), 0 at padding.
+        mask: Bool (B, S), True = real.
+        state: The convolution's state, zeros when absent.
+
+    Returns:
+        What the cell takes, and the state as from ``conv_silu``.
+
+    >>> project = [BlockDiagonalLinear(8, 8, 2, bias=False) for _ in range(3)]
+    >>> gates = nn.Linear(24, 2), nn.Linear(24, 2)
+    >>> inputs, _ = mlstm_inputs(CausalConv1d(8, 4), project, gates, torch.zeros(3, 5, 8))
+    >>> inputs.q.shape, inputs.fgate_preact.shape
+    (torch.Size([3, 5, 8]), torch.Size([3, 5, 2]))
+    """
+    gate_weight = torch.cat([gate.weight for gate in gates]).unflatten(1, (3, -1))
+    gate_bias = torch.cat([gate.bias for gate in gates])
+    weights = [layer.weight for layer in projections]
+    if not (
+        _fits((x,), (gate_weight, *weights, None if conv is None else conv.weight))
+        and all(w.shape[1:] == (mixing.GROUP_SIZE, mixing.GROUP_SIZE) for w in weights)
+        and (conv is None or conv.kernel_size <= mixing.MAX_TAPS)
+    ):
+        mixed, state = conv_silu(conv, x, mask, state)
+        q, k, v = (layer(y) for layer, y in zip(projections, (mixed, mixed, x), strict=True))
+        preact = gate_bias
+        for number, part in enumerate((q, k, v)):
+            preact = preact + F.linear(part, gate_weight[:, number])
+    else:
+        start = None
+        if conv is not None:
+            start = conv.initial_state(len(x)) if state is None else state
+        mixed, q, k, v, preact = mixing.Mix.apply(
+            x, start, mask, *_conv_weights(conv), torch.stack(weights), gate_weight, gate_bias
+        )
+        state = x[:, :0] if conv is None else conv.next_state(x, mask, state)
+    return MixedInputs(mixed, q, k, v, *preact.chunk(2, dim=-1)), state
+
+
+def gated_merge(
+    h: Tensor, norm: HeadwiseNorm | None, skip: Tensor, mixed: Tensor, z: Tensor
+) -> Tensor:
+    """``(norm(h) + skip · mixed) · SiLU(z)``, what an mLSTM block makes of its cell's output.
+
+    Args:
+        h: (B, S, NH, DH).
+        norm: Of each head, None for none.
+        skip: (C), C = NH · DH.
+        mixed: (B, S, C).
+        z: (B, S, C).
+
+    Returns:
+        (B, S, C).
+
+    >>> h, x = torch.ones(1, 2, 3, 4), torch.zeros(1, 2, 12)
+    >>> gated_merge(h, HeadwiseNorm(3, 4), torch.ones(12), x, x).shape
+    torch.Size([1, 2, 12])
+    """
+    scale = None if norm is None else 1 + norm.weight
+    is_known = h.dim() == 4 and (norm is None or norm.kind == "layer")
+    if is_known and _fits((mixed, z), (h, skip, scale)):
+        heads = h if norm is None else h.flatten(2).unflatten(2, (norm.num_heads, norm.head_dim))
+        eps = 0.0 if norm is None else norm.eps
+        return mixing.Merge.apply(heads.contiguous(), mixed, z, scale, skip, eps)
+    merged = h.flatten(-2) if norm is None else norm(h)
+    return (merged + skip * mixed) * F.silu(z)
+
+
+def _conv_weights(conv: CausalConv1d | None) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if conv is None else (conv.weight.squeeze(1).t(), conv.bias)
+
+
+def _fits(sequences: tuple[Tensor, ...], weights: Iterable[Tensor | None]) -> bool:
+    """Whether the kernels can take these sequences (B, S, C) and weights."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return library.fits(*sequences, *weights) and all(
+        x.stride(2) == 1 and x.stride(0) == x.shape[1] * x.stride(1) for x in sequences
+    )
