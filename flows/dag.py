@@ -44,17 +44,19 @@ def read_dag(workspace: Path) -> list[Stage]:
             graph = repo.index.graph
             # Addresses are relative to where we stand, names are not.
             changed = set(repo.status())
+            # Pipelines in folders below are no part of this one.
+            own = [stage for stage in graph if stage.path_in_repo == "dvc.yaml" and stage.cmd]
             return [
                 Stage(
                     name=stage.name,
                     command=_command(stage.cmd),
                     upstream=tuple(
-                        sorted(other.name for other in graph.successors(stage) if other.cmd)
+                        sorted(other.name for other in graph.successors(stage) if other in own)
                     ),
                     changed=stage.addressing in changed,
                 )
                 for stage in reversed(list(networkx.topological_sort(graph)))
-                if stage.cmd
+                if stage in own
             ]
     except DvcException as error:
         reason = " ".join(f"{error}: {error.__cause__ or ''}".split()).rstrip(": ")
