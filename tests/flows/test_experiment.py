@@ -15,6 +15,7 @@ from flows.run_logs import ExperimentFailedError
 from flows.start import answers
 from flows.start import run_experiment as start
 from tasks.lock import HOLDER, WorkspaceBusyError, experiment_lock, refuse_if_busy
+from tasks.settings import load_settings, write_params
 from tests.flows.conftest import calls, spans
 
 # One server for all of them, whichever worker of pytest-xdist they run on.
@@ -37,8 +38,8 @@ def test_what_changed_runs_once_side_by_side_and_dvc_agrees(
     assert times["evaluate"][0] > max(times["train_gru"][1], times["train_xlstm"][1])
     assert "didn't change, skipping" in _dvc(toy, "repro")
 
-    params = (toy / "params.yaml").read_text()
-    (toy / "params.yaml").write_text(params.replace("pattern: ms", "pattern: msm"))
+    changed = load_settings(toy / "params.yaml", ["train.xlstm.dropout=0.37"])
+    write_params(changed, toy / "params.yaml")
     assert run_experiment().outcomes == {
         "fetch": "unchanged",
         "train@gru-0": "unchanged",
