@@ -42,10 +42,10 @@ run: $(STAMP) ## Run the default experiment (ARGS="--seeds 3", ARGS="--set ...")
 	@$(BIN)/assay run $(ARGS)
 
 test: $(STAMP) browser ## Run the test suite
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 test-long: $(STAMP) browser ## Run the long tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m long --timeout=1800
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup -m long --timeout=1800
 
 check: $(STAMP) ## Lint, format and security rules
 	@$(BIN)/ruff check .
