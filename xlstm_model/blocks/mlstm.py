@@ -30,6 +30,8 @@ from xlstm_model.layers import (
     BlockDiagonalLinear,
     CausalConv1d,
     FeatureNorm,
+    gated_merge,
+    mlstm_inputs,
     round_up,
 )
 
@@ -185,12 +187,15 @@ class MLSTMBlock(nn.Module):
         check_input(x, self.embedding_dim, mask)
         x = zero_padding(x, mask)
         inner, z = self.proj_up(self.norm(x)).chunk(2, dim=-1)
-        if self.conv is None:
-            mixed, conv = inner, inner[:, :0] if state is None else state.conv
-        else:
-            mixed, conv = self.conv(inner, mask, None if state is None else state.conv)
-        mixed = F.silu(mixed)
-        q, k, v, igate, fgate = self._cell_inputs(inner, mixed)
+        (mixed, q, k, v, igate, fgate), conv = mlstm_inputs(
+            self.conv,
+            (self.q_proj, self.k_proj, self.v_proj),
+            (self.igate, self.fgate),
+            inner,
+            mask,
+            None if state is None else state.conv,
+        )
+        q, k, v = (t.unflatten(-1, (self.num_heads, self.head_dim)) for t in (q, k, v))
         h, cell = self.recurrence(
             q.transpose(1, 2),
             k.transpose(1, 2),
@@ -227,6 +232,6 @@ class MLSTMBlock(nn.Module):
         )
 
     def _output(self, x: Tensor, h: Tensor, mixed: Tensor, z: Tensor) -> Tensor:
-        merged = self.head_merge(h) + self.skip * mixed
-        y = self.dropout(self.proj_down(merged * F.silu(z)))
+        merged = gated_merge(h, self.head_merge.norm, self.skip, mixed, z)
+        y = self.dropout(self.proj_down(merged))
         return x + y if self.residual else y

@@ -24,7 +24,13 @@ from xlstm_model.initialization import (
     init_output_projection,
     slstm_fgate_bias,
 )
-from xlstm_model.layers import BlockDiagonalLinear, CausalConv1d, FeatureNorm, GatedFeedForward
+from xlstm_model.layers import (
+    BlockDiagonalLinear,
+    CausalConv1d,
+    FeatureNorm,
+    GatedFeedForward,
+    conv_silu,
+)
 
 ConvGates = Literal["if", "ifzo"]
 """Which sLSTM gates read the convolved input: the published i and f, or all four."""
@@ -192,10 +198,7 @@ class SLSTMBlock(nn.Module):
         check_input(x, self.embedding_dim, mask)
         x = zero_padding(x, mask)
         inner = self.norm(x)
-        if self.conv is None:
-            mixed, conv = inner, inner[:, :0] if state is None else state.conv
-        else:
-            mixed, conv = self.conv(inner, mask, None if state is None else state.conv)
+        mixed, conv = conv_silu(self.conv, inner, mask, None if state is None else state.conv)
         h, cell = self.recurrence(
             self._gates(inner, mixed), mask=mask, state=None if state is None else state.cell
         )
@@ -207,14 +210,14 @@ class SLSTMBlock(nn.Module):
         mixed, conv = (
             (inner, state.conv) if self.conv is None else self.conv.step(inner, state.conv)
         )
-        h, cell = self.recurrence.step(self._gates(inner, mixed), state.cell)
+        h, cell = self.recurrence.step(self._gates(inner, F.silu(mixed)), state.cell)
         return self._output(x, h), SLSTMBlockState(cell, conv)
 
     def _gates(self, inner: Tensor, mixed: Tensor) -> Tensor:
         """Pre-activations (..., G, NH, DH), ordered i, f, z, o."""
         parts = []
         if self.convolved_gates is not None:
-            parts.append(self._split(self.convolved_gates(F.silu(mixed))))
+            parts.append(self._split(self.convolved_gates(mixed)))
         if self.raw_gates is not None:
             parts.append(self._split(self.raw_gates(inner)))
         return torch.cat(parts, dim=-3)

@@ -125,25 +125,26 @@ def gated_merge(
     """``(norm(h) + skip · mixed) · SiLU(z)``, what an mLSTM block makes of its cell's output.
 
     Args:
-        h: (B, S, NH, DH).
-        norm: Of each head, None for none.
+        h: (..., NH, DH).
+        norm: Of each head, or of other groups of the same channels; None for none.
         skip: (C), C = NH · DH.
-        mixed: (B, S, C).
-        z: (B, S, C).
+        mixed: (..., C).
+        z: (..., C).
 
     Returns:
-        (B, S, C).
+        (..., C).
 
     >>> h, x = torch.ones(1, 2, 3, 4), torch.zeros(1, 2, 12)
     >>> gated_merge(h, HeadwiseNorm(3, 4), torch.ones(12), x, x).shape
     torch.Size([1, 2, 12])
     """
     scale = None if norm is None else 1 + norm.weight
+    if norm is not None:
+        h = h.flatten(-2).unflatten(-1, (norm.num_heads, norm.head_dim))
     is_known = h.dim() == 4 and (norm is None or norm.kind == "layer")
     if is_known and _fits((mixed, z), (h, skip, scale)):
-        heads = h if norm is None else h.flatten(2).unflatten(2, (norm.num_heads, norm.head_dim))
         eps = 0.0 if norm is None else norm.eps
-        return mixing.Merge.apply(heads.contiguous(), mixed, z, scale, skip, eps)
+        return mixing.Merge.apply(h.contiguous(), mixed, z, scale, skip, eps)
     merged = h.flatten(-2) if norm is None else norm(h)
     return (merged + skip * mixed) * F.silu(z)
 
