@@ -192,7 +192,10 @@ class Probe:
         """
         with untouched(), torch.no_grad():
             try:
-                self.logits(self.model().double(), self.batch(rows=2, positions=4))
+                model, batch = self.model().double(), self.batch(rows=2, positions=4)
+                self.logits(model, batch)
+                if self.subject.loss is not None:
+                    self.ask("loss", model, batch)
             except SubjectError:
                 return torch.float32
         return torch.float64

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from tasks.diagnostics.measurements.blocks import first_tensor
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.problems import NotMeasuredError
+from tasks.diagnostics.problems import NotMeasuredError, SubjectError
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Batch
+from xlstm_model import SequenceRecommender
 
 FULL = 0.99
 """A value of a function bounded by 1 above this has lost 98 % of its slope (tanh: 1 - 0.99^2)."""
@@ -94,6 +95,14 @@ def watch_inputs(probe: Probe, model: nn.Module, batch: Batch) -> dict[str, Tens
     try:
         with torch.no_grad():
             probe.logits(model, batch)
+            if isinstance(model, SequenceRecommender):
+                # Its head is no module: what it reads is what `encode` returns.
+                hidden, _ = model.encode(batch.item_ids, mask=batch.mask, times=batch.times)
+                watch("head")(model, (hidden,))
+    except SubjectError:
+        raise
+    except Exception as error:
+        raise SubjectError.of("logits", error) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -55,7 +55,8 @@ def measure(probe: Probe) -> CellOracle:
     errors = {}
     for name, (module, x, y) in calls.items():
         errors[name] = _error(module, x, y, batch, probe.subject.declared)
-    worst = max(errors, key=lambda name: errors[name][0])
+    # What is not a number is the worst there can be.
+    worst = max(errors, key=lambda name: torch.tensor(errors[name][0]).nan_to_num(torch.inf).item())
     return CellOracle(
         largest_error=errors[worst][0],
         num_blocks=len(errors),

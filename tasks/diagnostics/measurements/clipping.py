@@ -1,8 +1,10 @@
-"""What norm do gradients have when the optimiser gets them, while their raw norm is far larger?"""
+"""What the optimiser gets of a gradient that is far above the clipping limit, and far below it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,89 +12,90 @@ from torch import Tensor, nn
 from tasks.diagnostics.measurements.loss_oracle import program_loss
 from tasks.diagnostics.measurements.step_trace import run_steps
 from tasks.diagnostics.probe import Probe, shake_weights
-from tasks.diagnostics.problems import NotMeasuredError, SubjectError
+from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Batch
 
-GROWTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
-"""Factors on all weights, tried until the raw gradient is well above the limit."""
+ABOVE, BELOW = 10.0, 0.01
+"""Norms that are tried, in multiples of the declared limit (of 1 where none is declared)."""
 
 
 @dataclass(frozen=True)
 class Clipping:
-    """Gradient norms before and at the optimiser, on inflated weights."""
+    """Gradient norms before and at the optimiser."""
 
     declared: float = quantity("declared limit of the global norm, 0 = none")
-    raw_norm: float = quantity("norm of the loss's gradient")
-    norm_at_optimizer: float = quantity("norm of the gradient the optimiser gets")
+    raw_norm: float = quantity("norm of the loss's gradient, made large")
+    norm_at_optimizer: float = quantity("norm of the gradient the optimiser gets of it")
     cosine: float = quantity("cosine between both gradients")
+    small_ratio: float = quantity("norm at the optimiser over the raw one, far below the limit")
+    calls: int = quantity("calls of optimizer.step")
 
 
 def measure(probe: Probe) -> Clipping:
-    """Inflate the weights until clipping has to act, then look at what it lets through.
+    """Hand the program's step its own loss times a factor, and watch the optimiser.
 
-    Dropout rates are set to 0 in the probe's own model, so that both gradients are of one loss.
+    Dropout rates are 0 in the probe's own models, so that raw and arriving gradients are of one
+    loss.
     """
     declared = probe.subject.declared.max_grad_norm
     batch = probe.batch()
-    enough = 3.0 * (declared if declared > 0 else 1.0)
-    best: Clipping | None = None
-    for growth in GROWTHS:
-        found = _compare(probe, batch, growth, declared)
-        if found is None:
-            continue
-        if best is None or found.raw_norm > best.raw_norm:
-            best = found
-        if best.raw_norm >= enough:
-            break
-    if best is None:
-        raise NotMeasuredError("a finite gradient at the optimiser")
-    return best
+    raw = _raw_gradient(probe, batch)
+    size = _norm(raw)
+    if not 0 < size < float("inf"):
+        raise NotMeasuredError("a finite gradient of the loss")
+    scale = (declared if declared > 0 else 1.0) / size
+    large, calls = _arriving(probe, batch, ABOVE * scale)
+    small, _ = _arriving(probe, batch, BELOW * scale)
+    norm = _norm(large)
+    dot = sum(float((g * raw[n]).sum()) for n, g in large.items() if n in raw)
+    return Clipping(
+        declared=declared,
+        raw_norm=ABOVE * scale * size,
+        norm_at_optimizer=norm,
+        cosine=dot / (size * norm) if norm > 0 else 0.0,
+        small_ratio=_norm(small) / (BELOW * scale * size),
+        calls=calls,
+    )
 
 
-def _compare(probe: Probe, batch: Batch, growth: float, declared: float) -> Clipping | None:
-    model = _inflated(probe, growth)
-    model.train()
+def _raw_gradient(probe: Probe, batch: Batch) -> dict[str, Tensor]:
+    model = _quiet_model(probe).train()
     torch.manual_seed(probe.seed)
     loss = program_loss(probe, model, batch)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     if not loss.requires_grad or not named:
-        return None
+        raise NotMeasuredError("a gradient of the loss")
     grads = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-    raw = {
-        n: g.to_dense().double() for (n, _), g in zip(named, grads, strict=True) if g is not None
+    return {
+        name: gradient.to_dense().double()
+        for (name, _), gradient in zip(named, grads, strict=True)
+        if gradient is not None
     }
-    model = _inflated(probe, growth)
+
+
+def _arriving(probe: Probe, batch: Batch, factor: float) -> tuple[dict[str, Tensor], int]:
+    """Gradient at the optimiser when the loss is multiplied, and the number of its calls."""
+    model = _quiet_model(probe)
     optimizer = probe.ask("make_optimizer", model)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
-    try:
-        seen = run_steps(probe, model, optimizer, [batch]).gradients
-    except SubjectError:
-        if growth == GROWTHS[0]:
-            raise
-        return None
-    if not seen or not raw:
-        return None
-    arrived = {n: g.double() for n, g in seen[-1].items()}
-    raw_norm, norm = _norm(raw), _norm(arrived)
-    if not (raw_norm < float("inf") and norm < float("inf")) or raw_norm == 0:
-        return None
-    dot = sum(float((g * raw[n]).sum()) for n, g in arrived.items() if n in raw)
-    return Clipping(
-        declared=declared,
-        raw_norm=raw_norm,
-        norm_at_optimizer=norm,
-        cosine=dot / (raw_norm * norm) if norm > 0 else 0.0,
-    )
+    own = probe.subject.loss
+
+    def multiplied(given: nn.Module, part: Batch) -> Tensor:
+        return own(given, part) * factor
+
+    loss: Callable[..., Any] | None = None if own is None else multiplied
+    parts = [batch] * max(1, probe.subject.declared.accumulate_steps)
+    seen = run_steps(probe, model, optimizer, parts, loss=loss).gradients
+    if not seen:
+        raise NotMeasuredError("a call of optimizer.step")
+    return {name: gradient.double() for name, gradient in seen[-1].items()}, len(seen)
 
 
-def _inflated(probe: Probe, growth: float) -> nn.Module:
+def _quiet_model(probe: Probe) -> nn.Module:
     model = probe.model()
     shake_weights(model, probe.seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(growth)
     without_dropout(model)
     return model
 

@@ -44,8 +44,8 @@ def measure(probe: Probe) -> StateForms:
     steps = [r.step_error for r in results if r.step_error is not None]
     return StateForms(
         num_parts=len(results),
-        split_error=max(r.split_error for r in results),
-        step_error=max(steps) if steps else None,
+        split_error=largest([r.split_error for r in results]),
+        step_error=largest(steps) if steps else None,
         shared_states=sum(r.shared_states for r in results),
         unclean_states=sum(r.unclean_states for r in results),
         mutated=sum(r.mutated for r in results),
@@ -80,7 +80,7 @@ def _try(probe: Probe, name: str, module: nn.Module) -> StateForms:
     except Exception as error:
         raise SubjectError.of("logits", error) from error
     problem = ""
-    if max(split, step or 0.0) > 1e-4 or shared or unclean or mutated:
+    if not largest([split, step or 0.0]) <= 1e-4 or shared or unclean or mutated:
         problem = f"{name} ({type(module).__name__})"
     return StateForms(1, split, step, shared, unclean, mutated, problem)
 
@@ -130,6 +130,15 @@ def _first_state(module: nn.Module) -> tuple[int, int]:
         allowed = empty or (learned and equal_samples and _equal(tensor, other))
         unclean += not allowed
     return shared, unclean
+
+
+def largest(values: list[float]) -> float:
+    """Return the largest value; NaN where any is.
+
+    >>> largest([1.0, float("nan"), 2.0])
+    nan
+    """
+    return float(torch.tensor(values).max())
 
 
 def tensors(state: Any) -> list[Tensor]:

@@ -11,7 +11,7 @@ from tasks.diagnostics.measurements.padding_swap import item_embedding
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError, SubjectError
 from tasks.diagnostics.question import quantity
-from tasks.diagnostics.subject import Batch
+from tasks.diagnostics.subject import Batch, ModelOnBatch
 
 
 @dataclass
@@ -50,7 +50,8 @@ class StepTrace:
 def measure(probe: Probe) -> StepTrace:
     """Run three steps on new weights and compare before and after."""
     batches = _three(probe)
-    model = probe.model()
+    # In float64 a step too small for float32 still shows.
+    model = probe.model().to(probe.precision)
     optimizer = probe.ask("make_optimizer", model)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     if not named:
@@ -88,8 +89,18 @@ def run_steps(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: list[Batch],
+    *,
+    loss: ModelOnBatch | None = None,
 ) -> Steps:
-    """Make the program's own steps while watching gradients and modes."""
+    """Make the program's own steps while watching gradients and modes.
+
+    Args:
+        probe: Of the program.
+        model: Trained in place.
+        optimizer: With the model's parameters.
+        batches: One per step.
+        loss: Handed to the step instead of the program's own.
+    """
     steps = Steps([], [])
     names = {id(p): n for n, p in model.named_parameters()}
 
@@ -106,7 +117,7 @@ def run_steps(
     def note_mode(module: nn.Module, inputs: tuple) -> None:
         steps.training_modes.append(module.training)
 
-    loss = probe.subject.loss
+    loss = loss or probe.subject.loss
     if loss is None:
         raise NotOfferedError("loss")
     noisy = [m for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)] or [model]

@@ -24,14 +24,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import gradient_check, step_trace
+from tasks.diagnostics.measurements import clipping, gradient_check, step_trace
 from tasks.diagnostics.measurements.gradient_check import GradientCheck
 from tasks.diagnostics.measurements.step_trace import StepTrace
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.question import Limits, Question
+from tasks.diagnostics.problems import NotMeasuredError
+from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
     "count": Limit(0, "identity: the gradient is the slope, and the optimiser has it"),
+    "scale": Limit(0.02, "identity far below the clipping limit; mixed precision, three digits"),
     "stale": Limit(1e-3, "identity; repeated passes differ by rounding, 1e-6"),
     "calls": Limit(1, "three steps of training call the optimiser at least once"),
 }
@@ -43,19 +45,42 @@ class Evidence:
 
     slopes: GradientCheck
     steps: StepTrace
+    scale: float | None = quantity("gradient norm at the optimiser over that of the loss")
 
 
 def measure(probe: Probe) -> Evidence:
     """Check slopes and steps."""
+    try:
+        scale = probe.evidence(clipping.measure).small_ratio
+    except NotMeasuredError:
+        scale = None
     return Evidence(
-        slopes=probe.evidence(gradient_check.measure), steps=probe.evidence(step_trace.measure)
+        slopes=probe.evidence(gradient_check.measure),
+        steps=probe.evidence(step_trace.measure),
+        scale=scale,
     )
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """True gradients that arrive and are used."""
     return QUESTION.finding(
-        evidence, *_slopes(evidence.slopes, limits), *_steps(evidence.steps, limits)
+        evidence,
+        *_slopes(evidence.slopes, limits),
+        *_steps(evidence.steps, limits),
+        _scale(evidence, limits),
+    )
+
+
+def _scale(evidence: Evidence, limits: Limits) -> Check:
+    return exact(
+        "relative difference between the gradient at the optimiser and that of the loss",
+        None if evidence.scale is None else abs(evidence.scale - 1),
+        limits["scale"],
+        "optimiser",
+        "divide accumulated losses by the number of parts, and step once per accumulation",
+        missing="a finite gradient at the optimiser",
+        essential=False,
+        explained_by=("loss", "clipping", "gradient_flow", "stochastic", "state", "regularisation"),
     )
 
 
@@ -134,7 +159,7 @@ def _steps(steps: StepTrace, limits: Limits) -> list[Check]:
             "call loss.backward() and optimizer.step() in every step",
             unit="matrices",
             relation="at_least",
-            explained_by=("loss", "gradient_flow"),
+            explained_by=("loss", "gradient_flow", "numeric"),
         ),
         exact(
             "share of a gradient that is left over from the step before",

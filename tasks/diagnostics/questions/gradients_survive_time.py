@@ -59,7 +59,9 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "gradient_flow",
         "remove .detach() between positions, or declare truncated backpropagation",
         relation="at_least",
-        proof=reason or ("" if influences else "an event that far back has no influence either"),
+        proof=reason
+        or ("" if influences else "an event that far back has no influence either")
+        or ("" if lags.at_zero > 0 else "the last event has no gradient either (`gradients_flow`)"),
     )
     influence = exact(
         f"influence of an event {lags.lag} events back over that of the last event",

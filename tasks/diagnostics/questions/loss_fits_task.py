@@ -30,7 +30,7 @@ LIMITS = {
     "duplicated": Limit(1e-4, "identity of a mean; float32 sums differ by about 1e-6"),
 }
 
-MODEL = ("stochastic", "state", "batch")
+MODEL = ("stochastic", "state", "batch", "numeric", "cell")
 """Where a model gives other scores at every call, its loss is another one, too."""
 
 

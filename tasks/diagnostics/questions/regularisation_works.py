@@ -6,7 +6,8 @@ gradients.
 
 Rule: the largest dropped share is the declared rate; nothing is dropped in eval mode and equal
 calls give equal scores; layers run in training mode within a step; weights shrink by learning rate
-x weight decay, and by less than a factor e in a hundred steps. Exact, but for the share, whose
+x weight decay, and by less than a factor e in a hundred steps; what is dropped shows in the scores
+and is not more than four fifths. Exact, but for the share, whose
 count is binomial.
 
 Limits: five standard errors and 0.02 for the rate; 5 % of the declared shrinkage (float64, the
@@ -33,6 +34,10 @@ from tasks.diagnostics.question import Limits, Question, quantity
 LIMITS = {
     "errors": Limit(5.0, "standard errors of a binomial share; 5 happen once in 2 million"),
     "floor": Limit(0.02, "smallest difference of rates worth naming"),
+    "noise": Limit(1e-6, "identity: what is dropped is missing from the scores"),
+    "rate": Limit(
+        0.8, "Srivastava et al. 2014 keep 0.5 to 0.8; below 0.2 noise is four times signal"
+    ),
     "eval": Limit(0.0, "identity: nothing is dropped while scoring"),
     "calls": Limit(1e-4, "identity; float32 rounding stays below 1e-6"),
     "mode": Limit(0, "identity: a step trains, so its layers are in training mode"),
@@ -87,6 +92,24 @@ def _dropout(evidence: Evidence, limits: Limits) -> list[Check]:
             proof=undeclared or ("dropout runs inside a fused kernel" if hidden else ""),
         ),
         exact(
+            "change of a score between two passes in training mode",
+            dropout.training_differs,
+            limits["noise"],
+            "regularisation",
+            "use the result of the dropout layer, not its input",
+            unit="standard deviations of the logits",
+            relation="at_least",
+            proof="" if dropout.declared > 0 and not undeclared else "no dropout is declared",
+            explained_by=("core", "embedding"),
+        ),
+        exact(
+            "largest share dropped in training",
+            dropout.largest_rate,
+            limits["rate"],
+            "regularisation",
+            "lower train.<model>.dropout",
+        ),
+        exact(
             "share dropped in eval mode",
             dropout.rate_in_eval,
             limits["eval"],
@@ -133,6 +156,7 @@ def _decay(evidence: Evidence, limits: Limits) -> list[Check]:
             limits["strength"],
             "regularisation",
             "lower train.<model>.weight_decay",
+            explained_by=("learning_rate",),
         ),
     ]
 

@@ -25,7 +25,7 @@ from tasks.diagnostics.finding import Check, Finding, Limit, exact
 from tasks.diagnostics.measurements import batch_leak, repeated_calls, state_forms
 from tasks.diagnostics.measurements.batch_leak import BatchLeak
 from tasks.diagnostics.measurements.repeated_calls import RepeatedCalls
-from tasks.diagnostics.measurements.state_forms import StateForms
+from tasks.diagnostics.measurements.state_forms import StateForms, largest
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotApplicableError
 from tasks.diagnostics.question import Limits, Question
@@ -98,7 +98,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
 def _forms(evidence: Evidence, limits: Limits) -> list[Check]:
     forms, proof = evidence.forms, evidence.no_forms
     where = "" if forms is None else forms.first_problem
-    pieces = None if forms is None else max(forms.split_error, forms.step_error or 0.0)
+    pieces = None if forms is None else largest([forms.split_error, forms.step_error or 0.0])
     unclean = None if forms is None else forms.unclean_states + forms.shared_states + forms.mutated
     return [
         exact(
@@ -110,7 +110,7 @@ def _forms(evidence: Evidence, limits: Limits) -> list[Check]:
             unit="standard deviations of the output",
             where=where,
             proof=proof,
-            explained_by=("cell", "causal", "stochastic", "batch"),
+            explained_by=("cell", "causal", "residual", "stochastic", "batch"),
         ),
         exact(
             "number of first states that are unclean, shared by samples, or changed by a step",
