@@ -13,6 +13,7 @@ from tasks.diagnostics.subject import Batch, PreparedLog, Subject
 from tasks.evaluation.sampled import draw_uniform_negatives, rank_among_sampled_negatives
 from tasks.faults.core_faults import Bidirectional
 from tasks.faults.fault import WITH_MLSTM, WITH_SLSTM, WITH_XLSTM, HealthyVariant
+from tasks.faults.layered_blocks import change_layers
 from tasks.faults.planting import (
     change_batches,
     change_core,
@@ -25,7 +26,7 @@ from tasks.faults.planting import (
 )
 from tasks.faults.written_out import WrittenOutMLSTM, WrittenOutSLSTM
 from xlstm_model.blocks.recurrence import MLSTMRecurrence, SLSTMRecurrence
-from xlstm_model.cells import MLSTMState, SLSTMState
+from xlstm_model.cells import MLSTMState
 from xlstm_model.layers import CausalConv1d
 
 
@@ -49,22 +50,21 @@ class _GlobalStabiliser(WrittenOutMLSTM):
         return h, MLSTMState(c, n, highest)
 
 
-class _StabiliserDetached(WrittenOutSLSTM):
-    """Takes the stabiliser out of the graph, through which no gradient flows anyhow."""
+class _StabiliserConstant(WrittenOutSLSTM):
+    """Takes the stabiliser out of the graph everywhere: it cancels in the quotient."""
 
-    def between(self, state: SLSTMState) -> SLSTMState:
-        return state._replace(m=state.m.detach())
+    def stabiliser(self, carried: Tensor, igate: Tensor) -> Tensor:
+        return super().stabiliser(carried, igate).detach()
 
 
 class _SlicedConv(CausalConv1d):
     """Pads both sides and cuts the padding off: the same for kernels above 1."""
 
-    def _convolve(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        _, history = super()._convolve(x, state)
+    def _convolve(self, x: Tensor, state: Tensor) -> Tensor:
         padded = torch.cat([state, x], dim=1).transpose(1, 2)
         padded = F.pad(padded, (0, self.kernel_size - 1))
         y = F.conv1d(padded, self.weight, self.bias, groups=self.channels)
-        return y[:, :, : x.shape[1]].transpose(1, 2), history
+        return y[:, :, : x.shape[1]].transpose(1, 2)
 
 
 def _no_padding_idx(subject: Subject) -> Subject:
@@ -237,15 +237,15 @@ PROGRAMS: tuple[HealthyVariant, ...] = (
         WITH_SLSTM,
     ),
     _variant(
-        "stabiliser_detached",
-        "the stabiliser takes no gradient",
-        lambda subject: change_modules(subject, SLSTMRecurrence, _StabiliserDetached),
+        "stabiliser_constant",
+        "the stabiliser takes no gradient anywhere",
+        lambda subject: change_modules(subject, SLSTMRecurrence, _StabiliserConstant),
         WITH_SLSTM,
     ),
     _variant(
         "sliced_conv",
         "the convolution pads both sides and cuts the right one off",
-        lambda subject: change_modules(subject, CausalConv1d, _SlicedConv),
+        lambda subject: change_layers(subject, CausalConv1d, _SlicedConv),
         WITH_XLSTM,
     ),
     _variant("no_padding_idx", "the embedding has no padding index", _no_padding_idx),

@@ -183,6 +183,14 @@ FAULTS = (
         _cell(wrong.StabiliserReset),
     ),
     _fault(
+        "stabiliser_detached",
+        "the stabiliser is detached between steps while memory and normaliser are not",
+        "PyxLSTM 15, handling of m",
+        "X10 G15",
+        at("gradient_flow", "cell", "numeric"),
+        _cell(wrong.StabiliserDetached),
+    ),
+    _fault(
         "half_precision_gates",
         "gates and states are computed in half precision",
         "DEForm, lowered precision; autocast over the cell",

@@ -65,12 +65,16 @@ class WrittenOutSLSTM(SLSTMRecurrence):
     ) -> tuple[Tensor, SLSTMState]:
         """Equations of one position; every argument (B, NH, DH)."""
         log_f = F.logsigmoid(fgate)
-        m = torch.maximum(log_f + state.m, igate)
+        m = self.stabiliser(log_f + state.m, igate)
         keep, write = (log_f + state.m - m).exp(), (igate - m).exp()
         c = keep * state.c + write * self.cell_input(zgate)
         n = keep * state.n + write
         h = self.output(torch.sigmoid(ogate), c, n)
         return h, SLSTMState(h, c, n, m)
+
+    def stabiliser(self, carried: Tensor, igate: Tensor) -> Tensor:
+        """Logarithm of the scale taken out of memory and normaliser."""
+        return torch.maximum(carried, igate)
 
     def cell_input(self, zgate: Tensor) -> Tensor:
         """What is written into the memory."""

@@ -101,6 +101,12 @@ class StabiliserReset(WrittenOutSLSTM):
         return state._replace(m=torch.where(empty, state.m, torch.zeros_like(state.m)))
 
 
+class StabiliserDetached(WrittenOutSLSTM):
+    def between(self, state: SLSTMState) -> SLSTMState:
+        # The scale of c and n keeps its gradient, the logarithm that undoes it has none.
+        return state._replace(m=state.m.detach())
+
+
 class HalfPrecision(WrittenOutSLSTM):
     def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
         # In half precision throughout, as under an autocast that reaches the gates.

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from tasks.diagnostics.subject import Subject
 from tasks.faults.fault import WITH_SLSTM, WITH_XLSTM, Fault, at
 from tasks.faults.labels import asks
-from tasks.faults.planting import change_core, change_model, change_modules
+from tasks.faults.layered_blocks import change_layers
+from tasks.faults.planting import change_core, change_model
 from xlstm_model.blocks.checks import zero_padding
 from xlstm_model.blocks.head_merge import HeadMerge
 from xlstm_model.layers import BlockDiagonalLinear, CausalConv1d
@@ -49,24 +50,22 @@ class _ResidualScaled:
 class _CenteredConv(CausalConv1d):
     """Pads half on each side, so that a position reads later ones."""
 
-    def _convolve(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        _, history = super()._convolve(x, state)
+    def _convolve(self, x: Tensor, state: Tensor) -> Tensor:
         right = (self.kernel_size - 1) // 2
         padded = F.pad(x.transpose(1, 2), (self.kernel_size - 1 - right, right))
         y = F.conv1d(padded, self.weight, self.bias, groups=self.channels)
-        return y.transpose(1, 2), history
+        return y.transpose(1, 2)
 
 
 class _SlicedConv(CausalConv1d):
     """Pads both sides and cuts the padding off with a slice that is empty for kernel size 1."""
 
-    def _convolve(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        _, history = super()._convolve(x, state)
+    def _convolve(self, x: Tensor, state: Tensor) -> Tensor:
         padding = self.kernel_size - 1
         y = F.conv1d(
             x.transpose(1, 2), self.weight, self.bias, padding=padding, groups=self.channels
         )
-        return y[:, :, :-padding].transpose(1, 2), history
+        return y[:, :, :-padding].transpose(1, 2)
 
 
 class _Dense(BlockDiagonalLinear):
@@ -105,7 +104,7 @@ def _dense(subject: Subject) -> Subject:
                 module.full_weight = nn.Parameter(values)
         return model
 
-    return change_modules(change_model(subject, change), BlockDiagonalLinear, _Dense)
+    return change_layers(change_model(subject, change), BlockDiagonalLinear, _Dense)
 
 
 def _no_residual(subject: Subject) -> Subject:
@@ -188,7 +187,7 @@ FAULTS = (
         source="styalai/xLSTM-pytorch, utils.py",
         expected=asks("G8 X10"),
         stages=at("dims", "cell"),
-        apply=lambda subject: change_modules(subject, CausalConv1d, _SlicedConv),
+        apply=lambda subject: change_layers(subject, CausalConv1d, _SlicedConv),
         models=WITH_XLSTM,
     ),
     Fault(
@@ -219,7 +218,7 @@ FAULTS = (
         source="DEForm, masks that leak",
         expected=asks("G11 X9 X10"),
         stages=at("causal"),
-        apply=lambda subject: change_modules(subject, CausalConv1d, _CenteredConv),
+        apply=lambda subject: change_layers(subject, CausalConv1d, _CenteredConv),
         models=WITH_XLSTM,
     ),
     Fault(
@@ -239,7 +238,7 @@ FAULTS = (
         source="NX-AI/xlstm has a norm per head",
         expected=asks("X10"),
         stages=at("cell"),
-        apply=lambda subject: change_modules(subject, HeadMerge, _MixedHeads),
+        apply=lambda subject: change_layers(subject, HeadMerge, _MixedHeads),
         models=WITH_XLSTM,
     ),
 )
