@@ -16,11 +16,10 @@ HEADS = (
     "95 % interval",
     "HR@10",
     "MRR@10",
-    "HR@1",
     "HR@20",
     "Training",
     "Parameters",
-    "Against the best (NDCG@10)",
+    "Against the best",
 )
 RANKING_CAPTIONS = {
     False: "Test set, full ranking of the catalogue, ties ranked worst, seen items included.",
@@ -65,7 +64,7 @@ def model_table(table: Table, trainings: Sequence[Training]) -> TextTable:
     return TextTable(RANKING_CAPTIONS[bool(table["seen_filtered"])], HEADS, tuple(rows))
 
 
-_OTHER_METRICS = ("hit_rate_at_10", "mrr_at_10", "hit_rate_at_1", "hit_rate_at_20")
+_OTHER_METRICS = ("hit_rate_at_10", "mrr_at_10", "hit_rate_at_20")
 
 
 def _mean(metrics: Row, name: str) -> str:

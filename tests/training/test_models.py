@@ -145,7 +145,10 @@ def test_settings_reach_the_cores():
     assert gru.model.dropout.p == 0.3
 
 
-@pytest.mark.parametrize("spec", [s for s in MODELS if isinstance(s, CountModel)], ids=lambda spec: spec.name)
+COUNT_MODELS = [spec for spec in MODELS if isinstance(spec, CountModel)]
+
+
+@pytest.mark.parametrize("spec", COUNT_MODELS, ids=lambda spec: spec.name)
 def test_count_models_fit_save_and_load(spec, tmp_path):
     rng = np.random.default_rng(0)
     items = rng.integers(1, NUM_ITEMS + 1, size=400).astype(np.int32)
