@@ -159,6 +159,8 @@ def _declare(program: OwnProgram, recipe: Recipe, said: dict[str, Any]) -> Decla
         "max_epochs": 10,
     }
     silent = UNSTATED - set(said)
+    if program.batches is not None:
+        silent |= {"batch_size"} - set(said)
     if program.optimizer is None:
         silent -= {"weight_decay"}
     if program.train_step is None:

@@ -32,17 +32,6 @@ class LossOutcome:
     transitions: float = quantity("nats, items scored by held-out transition counts")
     num_targets: int = quantity("targets")
 
-    @property
-    def fall(self) -> float:
-        """Share of the uniform loss that training took off."""
-        return (self.uniform - self.trained) / self.uniform if self.uniform > 0 else 0.0
-
-    @property
-    def fall_by_counting(self) -> float:
-        """Share that the better of both counts takes off."""
-        best = min(self.popularity, self.transitions)
-        return (self.uniform - best) / self.uniform if self.uniform > 0 else 0.0
-
 
 def measure(probe: Probe) -> LossOutcome:
     """Score real training windows with trained weights and by counting."""

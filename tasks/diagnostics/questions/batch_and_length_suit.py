@@ -1,12 +1,16 @@
 """G18. Do batches hold the events they should, and enough of them for stable steps?
 
-Reads: the windows of an epoch beside the training sequences; the declared longest window.
+Reads: the windows of an epoch beside the training sequences; the declared longest window; epochs on
+record; in the deep mode, where a training has no skill, one of four times as many steps.
 
 Rule: no window is longer than declared, and an epoch leaves out no more than 2 % of the pairs that
-a window of that length could hold. Exact counts.
+a window of that length could hold (exact counts). A training without skill that a longer one has
+(two seeds) is suspect, and so is one that ended before the declared epochs though validation did
+not end it: a short budget may be meant.
 
 Limits: 2 %: dropping the last incomplete batch of an epoch loses up to a batch of rows, which is
-below that in all but tiny data sets; there the limit is one batch.
+below that in all but tiny data sets; there the limit is one batch. A quarter of the gain of
+transition counts, as in `validation_improves`.
 
 The same picture from elsewhere: windows that decode to nothing can't be counted as covered
 (`formats_consistent`).
@@ -17,10 +21,17 @@ not a fact, and is reported by `batch_stabilises_training`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 
 from tasks.diagnostics.finding import Finding, Limit, exact
 from tasks.diagnostics.measurements import window_lengths
+from tasks.diagnostics.measurements.cure_checks import (
+    Remedies,
+    cure_check,
+    look_for_cures,
+)
+from tasks.diagnostics.measurements.skill import REACHED
 from tasks.diagnostics.measurements.window_lengths import WindowLengths
 from tasks.diagnostics.probe import MAX_BATCHES, Probe
 from tasks.diagnostics.question import Limits, Question, quantity
@@ -28,6 +39,8 @@ from tasks.diagnostics.question import Limits, Question, quantity
 LIMITS = {
     "lost": Limit(0.02, "an incomplete last batch may be dropped"),
     "too_long": Limit(0, "declared longest window"),
+    "epochs": Limit(0, "declared epochs, unless validation ends the training"),
+    "longer": Limit(REACHED, "share below which a training counts as one without skill"),
 }
 
 
@@ -37,13 +50,27 @@ class Evidence:
 
     windows: WindowLengths
     num_batches: int = quantity("batches of an epoch")
+    missing_epochs: int | None = quantity("declared epochs that were not made, for no reason")
+    remedies: Remedies = field(default_factory=Remedies)
 
 
 def measure(probe: Probe) -> Evidence:
-    """Count what windows hold."""
+    """Count what windows hold, and epochs; try a longer training where there is no skill."""
     return Evidence(
-        windows=probe.evidence(window_lengths.measure), num_batches=len(probe.all_batches)
+        windows=probe.evidence(window_lengths.measure),
+        num_batches=len(probe.all_batches),
+        missing_epochs=_missing_epochs(probe),
+        remedies=look_for_cures(probe),
     )
+
+
+def _missing_epochs(probe: Probe) -> int | None:
+    trained = probe.subject.trained
+    if trained is None or not trained.epochs or "stop_reason" not in trained.record:
+        return None
+    if trained.record["stop_reason"] == "patience":
+        return 0
+    return max(0, probe.subject.declared.max_epochs - len(trained.epochs))
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
@@ -69,7 +96,29 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "cut histories to train.shared.max_seq_len",
         unit="events",
     )
-    return QUESTION.finding(evidence, lost, longer)
+    epochs = exact(
+        "number of declared epochs that the finished training did not make",
+        evidence.missing_epochs,
+        limits["epochs"],
+        "batching",
+        "train as many epochs as train.shared.max_epochs says",
+        unit="epochs",
+        breach="suspect",
+        missing="the records of a finished training",
+        essential=False,
+    )
+    more = dataclasses.replace(
+        cure_check(
+            evidence.remedies,
+            "longer",
+            "by four times as many steps",
+            "batching",
+            "raise train.shared.max_epochs, or patience if it ended the training",
+        ),
+        limit=limits["longer"],
+        breach="suspect",
+    )
+    return QUESTION.finding(evidence, lost, longer, epochs, more)
 
 
 QUESTION = Question(

@@ -39,7 +39,7 @@ LIMITS = {
     "causal": Limit(1e-4, "identity; float32 rounding stays below 1e-6"),
     "times": Limit(2.0, "two standard errors of a paired difference"),
 }
-CAUSES: tuple[Stage, ...] = ("batch", "causal", "core", "gradient_flow", "optimiser", "inference")
+CAUSES: tuple[Stage, ...] = ("batch", "causal", "gradient_flow", "optimiser", "inference")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         rule="descriptive",
         relation="at_least",
         breach="suspect",
-        missing="" if found.times is not None else "time gaps at scoring",
+        missing="histories whose time gaps differ",
         proof=unused,
         essential=False,
         advice=("set train.<model>.time_gaps to false: the model is as good without",),
@@ -128,12 +128,12 @@ def _spoiled(what: str, found: Ablation, evidence: Evidence, limits: Limits, sta
         unit="",
         limit=limits["used"],
         stage=stage,
-        rule="intervention",
+        rule="statistical",
         relation="at_least",
         p_value=found.p_unused if judged else None,
         missing=evidence.unlearned,
         proof="" if found.matters else f"{what} cost transition counts nothing on these data",
-        explained_by=tuple(cause for cause in CAUSES if cause != stage),
+        explained_by=CAUSES if stage == "embedding" else ("embedding", *CAUSES),
         advice=("change one item of a history and compare scores: does it reach the head?",),
     )
 

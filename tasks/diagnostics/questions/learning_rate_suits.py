@@ -3,8 +3,10 @@
 Reads: three optimiser steps of the program, and the number of steps the declared budget holds.
 
 Rule: one step changes the weights by less than their own norm, and the whole budget of steps can
-change them by at least a hundredth of it. Everything between is for validation to choose: loss
-curves over learning rates alone give no verdict, since a short horizon favours large rates.
+change them by at least a hundredth of it. In the deep mode, where a training has no skill and one
+at another rate has (same steps, two seeds), the rate is the cause. Everything between is for
+validation to choose: loss curves over learning rates alone give no verdict, since a short horizon
+favours large rates.
 
 Limits: a step as large as the weights forgets the initial values at once (norm ratio 1). If all
 steps in one direction can't move the weights by 1 %, training ends where it began.
@@ -12,22 +14,28 @@ steps in one direction can't move the weights by 1 %, training ends where it beg
 The same picture from elsewhere: no gradient, or an optimiser without parameters, moves nothing
 (`gradients_flow`); gradients clipped to almost nothing move little under SGD (`clipping_works`).
 
-It can't tell: which of the possible learning rates is best. Where a symptom is red, the deep mode
-trains at other rates and blames this one if another cures it.
+It can't tell: which of the possible learning rates is best.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tasks.diagnostics.finding import Finding, Limit, exact
 from tasks.diagnostics.measurements import step_trace
+from tasks.diagnostics.measurements.cure_checks import (
+    CURE_LIMIT,
+    Remedies,
+    cure_check,
+    look_for_cures,
+)
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
     "step": Limit(1.0, "a step as large as the weights forgets what they were"),
     "reach": Limit(0.01, "all steps of the budget in one direction move the weights by 1 %"),
+    "cured": CURE_LIMIT,
 }
 
 
@@ -37,6 +45,7 @@ class Evidence:
 
     update_ratio: float = quantity("norm of one step's change over the norm of the weights")
     steps_in_budget: int = quantity("optimiser steps")
+    remedies: Remedies = field(default_factory=Remedies)
 
 
 def measure(probe: Probe) -> Evidence:
@@ -45,7 +54,9 @@ def measure(probe: Probe) -> Evidence:
     declared = probe.subject.declared
     per_epoch = -(-len(probe.all_batches) // max(declared.accumulate_steps, 1))
     return Evidence(
-        update_ratio=steps.update_ratio, steps_in_budget=per_epoch * declared.max_epochs
+        update_ratio=steps.update_ratio,
+        steps_in_budget=per_epoch * declared.max_epochs,
+        remedies=look_for_cures(probe),
     )
 
 
@@ -57,7 +68,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         limits["step"],
         "learning_rate",
         "lower train.<model>.learning_rate by a factor of 10",
-        explained_by=("loss", "regularisation"),
+        explained_by=("loss",),
     )
     small = exact(
         "change of the weights that the whole budget can reach over their norm",
@@ -68,7 +79,16 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         relation="at_least",
         explained_by=("gradient_flow", "optimiser", "clipping", "loss"),
     )
-    return QUESTION.finding(evidence, large, small)
+    rate = evidence.remedies.cures.best_rate if evidence.remedies.cures else None
+    other = cure_check(
+        evidence.remedies,
+        "other_rate",
+        "at another learning rate",
+        "learning_rate",
+        f"try {rate or 10:g} times train.<model>.learning_rate",
+        explained_by=("batching",),
+    )
+    return QUESTION.finding(evidence, large, small, other)
 
 
 QUESTION = Question(

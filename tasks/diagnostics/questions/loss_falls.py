@@ -2,33 +2,41 @@
 
 Reads: the declared loss of trained weights on real training windows, recomputed from logits with
 dropout off; the same loss of items scored alike, by popularity, and by transition counts on events
-they have not seen; the learning rates on record.
+they have not seen; the loss and the learning rate per epoch.
 
-Rule: training takes off at least a quarter of what counting takes off. Where counting takes off
-next to nothing there is nothing to learn, and nothing is judged; a training whose loss still falls
-is not judged either. A loss at popularity's level where transitions tell more is suspect: that much
-is learned without reading the history. A learning rate of almost nothing through most of the
-training is a cause of its own.
+Rule: a training whose loss is level has taken off at least a quarter of what knowing the items'
+popularity takes off, the first thing any model learns. Where popularity takes off next to nothing,
+or where the loss still falls, that is not judged. A level loss that is no better than popularity's
+where transitions tell more is suspect: models rest there for a while before they find any order. A
+learning rate of almost nothing through most of the training is a cause of its own. In the deep
+mode, a training without skill is made again by the program's own steps at a constant rate: if that
+has skill (two seeds), schedule, stopping or the choice of weights took it away.
 
-Limits: a quarter of the fall by counting: counts are the least any model of the data should reach,
-and healthy trainings measured 0.9 and more. 2 % as the least fall by counting that is worth a
-comparison. Half of the epochs: a schedule may end at 0, but not live there.
+Limits: a quarter of popularity's fall: healthy trainings measured 0.9 and more of it within a
+hundred steps. 2 % as the least fall that is worth a comparison. Half of the epochs: a schedule may
+end at 0, but not live there.
 
 The same picture from elsewhere: a wrong loss, gradients that do not arrive, frozen parameters; the
 exact questions find those before any training.
 
-It can't tell: why the loss is flat. It is a symptom; the deep mode looks for a cure
-(`learning_rate_suits_depth`, `batch_stabilises_training`).
+It can't tell: why the loss is flat. It is a symptom; the deep mode looks for further cures
+(`learning_rate_suits`, `batch_and_length_suit`, `batch_stabilises_training`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
 from tasks.diagnostics.measurements import loss_curve, loss_outcome, trained_out
+from tasks.diagnostics.measurements.cure_checks import (
+    CURE_LIMIT,
+    Remedies,
+    cure_check,
+    look_for_cures,
+)
 from tasks.diagnostics.measurements.loss_outcome import LossOutcome
 from tasks.diagnostics.measurements.trained_out import TrainedOut
 from tasks.diagnostics.probe import Probe
@@ -37,10 +45,11 @@ from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
     "finite": Limit(0, "identity: a weight is a number"),
-    "share": Limit(0.25, "counting is the least a model should reach; healthy ones pass 0.9"),
-    "worth": Limit(0.02, "where counting takes off less, there is next to nothing to learn"),
+    "share": Limit(0.25, "popularity is learned first; healthy trainings pass 0.9"),
+    "worth": Limit(0.02, "where popularity takes off less, there is next to nothing to compare"),
     "beyond": Limit(0.1, "a tenth of what transitions add to popularity on unseen events"),
     "slow": Limit(0.5, "a schedule may end near 0, but not live there"),
+    "cured": CURE_LIMIT,
 }
 
 
@@ -52,20 +61,30 @@ class Evidence:
     state: TrainedOut
     bad_weights: int = quantity("trained parameters that are not finite")
     slow_share: float | None = quantity("share of epochs at under 0.001 of the peak learning rate")
+    recorded: float | None = quantity("recorded loss of the last epoch")
+    remedies: Remedies = field(default_factory=Remedies)
+
+    @property
+    def lowest(self) -> float:
+        """Loss that training came down to: the weights kept may be those of an early epoch."""
+        last = self.recorded
+        return self.outcome.trained if last is None else min(self.outcome.trained, last)
 
 
 def measure(probe: Probe) -> Evidence:
     """Recompute the loss and read the learning rates."""
     model = probe.model(trained=True)
     try:
-        slow_share = probe.evidence(loss_curve.measure).slow_share
+        curve = probe.evidence(loss_curve.measure)
     except NotMeasuredError:
-        slow_share = None
+        curve = None
     return Evidence(
         outcome=probe.evidence(loss_outcome.measure),
         state=probe.evidence(trained_out.measure),
         bad_weights=sum(not bool(torch.isfinite(p).all()) for p in model.parameters()),
-        slow_share=slow_share,
+        slow_share=None if curve is None else curve.slow_share,
+        recorded=None if curve is None else curve.last,
+        remedies=look_for_cures(probe),
     )
 
 
@@ -80,38 +99,37 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "find the first step with a value that is not finite in steps.jsonl",
         unit="parameters",
     )
-    nothing = outcome.fall_by_counting < limits["worth"].value and outcome.uniform > 0
-    unjudged = "" if state.done else state.missing
-    share = outcome.fall / outcome.fall_by_counting if outcome.fall_by_counting > 0 else 1.0
-    reached = share >= limits["share"].value
+    popular = outcome.uniform - outcome.popularity
+    worth = popular > limits["worth"].value * abs(outcome.uniform)
+    reached = (outcome.uniform - evidence.lowest) / popular if worth else 1.0
+    judged = state.levelled or reached >= limits["share"].value
     fall = Check(
-        name="fall of the loss by training, per fall by counting",
-        value=share if state.done or reached else None,
+        name="fall of the loss by training, per fall by popularity",
+        value=reached if judged else None,
         unit="",
         limit=limits["share"],
         stage="symptom",
         rule="oracle",
         relation="at_least",
-        missing=unjudged,
-        proof=f"counting takes only {outcome.fall_by_counting:.1%} off the loss" if nothing else "",
-        advice=(
-            "run `assay diagnose --deep`: it looks for a learning rate or batch size that cures",
-        ),
+        missing=state.missing,
+        proof="" if worth else f"popularity takes only {popular:.3g} nats off the loss",
+        advice=("run `assay diagnose --deep`: it looks for a rate or batch size that cures",),
     )
     added = outcome.popularity - outcome.transitions
+    tells = added > limits["worth"].value * abs(outcome.uniform)
     beyond = Check(
         name="fall of the loss below popularity's, per fall by transitions on unseen events",
-        value=(outcome.popularity - outcome.trained) / added if added > 0 and state.done else None,
+        value=(outcome.popularity - evidence.lowest) / added if tells and state.levelled else None,
         unit="",
         limit=limits["beyond"],
         stage="symptom",
         rule="descriptive",
         relation="at_least",
         breach="suspect",
-        missing=unjudged or "a loss to which transition counts can be compared",
-        proof="" if added > 0 else "transition counts tell no more than popularity",
+        missing=state.missing,
+        proof="" if tells else "transition counts tell no more than popularity",
         essential=False,
-        advice=("see order_and_flow and embeddings_learn: does the history reach the scores?",),
+        advice=("run `assay diagnose --deep`: does a longer training find the order?",),
     )
     slow = Check(
         name="share of epochs at under a thousandth of the peak learning rate",
@@ -124,7 +142,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         essential=False,
         advice=("look at train.shared.schedule and warmup_steps: the rate falls too early",),
     )
-    return QUESTION.finding(evidence, finite, fall, beyond, slow)
+    again = cure_check(
+        evidence.remedies,
+        "again",
+        "by the program's own steps at a constant rate",
+        "learning_rate",
+        "compare the rate of every step, the epoch training ended and the weights it kept",
+        explained_by=("metric",),
+    )
+    return QUESTION.finding(evidence, finite, fall, beyond, slow, again)
 
 
 QUESTION = Question(

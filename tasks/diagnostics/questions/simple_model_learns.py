@@ -8,8 +8,9 @@ Rule: if transitions beat popularity within training, they do on the test users 
 gain at least (two-sample test over users). If the raw log repeats transitions beyond chance, so do
 the training sequences, two fifths as much at least. Either breach means that something between log,
 training and test destroys what can be learned. If neither finds anything, there is no order to
-learn, and nothing is judged. A trained model well below transition counts is suspect, once its
-training is over: counting is hard to beat on small logs, so that is no fault by itself.
+learn, and nothing is judged. A trained model well below transition counts is suspect, once it
+has learned its training targets: counting is hard to beat on small logs, so that is no fault by
+itself.
 
 Limits: a fifth: drift between the last training event and the test event cost nothing measurable
 on public logs (0.85 and more was kept). Two fifths of the excess of repeats, after three standard
@@ -143,9 +144,9 @@ def _order_check(order: OrderInLog, limits: Limits) -> Check:
 
 def _model_check(evidence: Evidence) -> Check:
     model, state, simple = evidence.model, evidence.state, evidence.simple
-    judged = model is not None and state is not None and state.done
+    judged = model is not None and state is not None and state.fits_training
     missing = "a finished training; train the model, then run `assay diagnose`"
-    if state is not None and not state.done:
+    if state is not None and not state.fits_training:
         missing = state.missing
     return Check(
         name="gain of the trained model over popularity, per gain of transition counts",

@@ -4,10 +4,12 @@ Reads: ranks of test targets by the program's own scores, counted here; ranks by
 transition counts for the same users; validation metrics per epoch, and those of the weights handed
 over.
 
-Rule: where transition counts beat popularity, the model makes at least a quarter of their gain
-(paired over users). Where they do not, there is no order to learn, and nothing is judged; nor is a
-training that had neither levelled off nor fitted its targets. The weights handed over validate as
-the record says of the best epoch, and that epoch is the best of its metric (identities).
+Rule: where transition counts beat popularity, a model that has learned its training targets makes
+at least a quarter of their gain (paired over users). One that came to rest without learning them is
+suspect: models rest at popularity's level for a while before they find any order. One that is
+still learning is not judged, nor is anything where transitions do not beat popularity. The weights
+handed over validate as the record says of the best epoch, and that epoch is the best of its metric
+(identities).
 
 Limits: a quarter of the gain of transition counts, tested one-sided: healthy trainings measured 0.8
 and more of it. Validation again: two users' worth, or 0.001 where there are many: arithmetic of
@@ -65,7 +67,7 @@ def measure(probe: Probe) -> Evidence:
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Skill where there can be any; the right weights."""
     found, state, weights = evidence.skill, evidence.state, evidence.handed_over
-    judged = state.done or found.share >= limits["share"].value
+    judged = state.fits_training or state.levelled or found.share >= limits["share"].value
     share = Check(
         name="gain over popularity per gain of transition counts, NDCG on test users",
         value=found.share if judged else None,
@@ -74,8 +76,9 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         stage="symptom",
         rule="statistical",
         relation="at_least",
+        breach="faulty" if state.fits_training else "suspect",
         p_value=found.p_below if judged else None,
-        missing=state.missing if not judged else "",
+        missing=state.missing,
         proof=""
         if found.learnable
         else f"transition counts rank no better than popularity ({found.transitions:.3f} against "

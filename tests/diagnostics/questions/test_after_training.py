@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tasks.diagnostics.engine import answer
+from tasks.diagnostics.finding import Finding
 from tasks.diagnostics.measurements.loss_curve import read_curve
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.questions import (
@@ -40,30 +41,38 @@ def test_undetermined_before_training(question, toy) -> None:
     assert "train" in finding.advice[0]
 
 
-def test_a_training_on_shuffled_targets_has_no_skill(toy, trained) -> None:
+def test_a_model_that_learns_and_still_has_no_skill_is_a_symptom(toy, trained) -> None:
+    """Trained on renamed targets: they are learned, and of no use at evaluation."""
     original = toy().make_batches
 
-    def shuffled(prepared, seed, epoch):
-        rng = np.random.default_rng(0)
-        order = torch.as_tensor(rng.permutation(prepared.data.num_items) + 1)
+    def renamed(prepared, seed, epoch):
         for batch in original(prepared, seed, epoch):
-            places = torch.randint(0, prepared.data.num_items, batch.targets.shape)
-            yield batch._replace(targets=torch.where(batch.asked, order[places], 0))
+            other = (batch.targets + 11) % prepared.data.num_items + 1
+            yield batch._replace(targets=torch.where(batch.asked, other, 0))
 
-    probe = trained(make_batches=shuffled, log=make_log(num_users=240))
+    probe = trained(make_batches=renamed, log=make_log(num_users=240), epochs=25)
     finding = answer(validation_improves.QUESTION, probe)
     assert (finding.verdict, finding.stage) == ("faulty", "symptom")
 
 
-def test_a_short_training_is_not_judged(trained) -> None:
+def test_a_short_training_has_no_verdict_on_skill(trained) -> None:
     probe = trained(epochs=2, make_optimizer=stepping(1e-4))
-    for question in AFTER:
+    for question in (loss_falls_each_epoch, validation_improves):
         finding = answer(question.QUESTION, probe)
         assert finding.verdict == "undetermined", finding.sentence
 
 
+def skewed_log() -> RawLog:
+    """Half of the events on three items, so that popularity is worth learning."""
+    log = make_log(num_users=80)
+    rng = np.random.default_rng(1)
+    popular = rng.choice(["i1", "i2", "i3"], len(log))
+    return RawLog(log.user, np.where(rng.random(len(log)) < 0.5, popular, log.item), log.time)
+
+
 def test_a_flat_loss_is_a_symptom(trained) -> None:
-    finding = answer(loss_falls.QUESTION, trained(make_optimizer=stepping(1e-12)))
+    probe = trained(make_optimizer=stepping(1e-12), log=skewed_log(), epochs=10)
+    finding = answer(loss_falls.QUESTION, probe)
     assert (finding.verdict, finding.stage) == ("faulty", "symptom")
 
 
@@ -77,16 +86,46 @@ def test_a_rate_that_falls_at_once_is_named(healthy_trained: Probe) -> None:
     assert finding.stage == "learning_rate"
 
 
-def test_fall_of_the_loss_at_the_limit(healthy_trained: Probe) -> None:
+def fallen(healthy_trained: Probe, trained: float, *, levelled: bool = True) -> Finding:
+    """G20 of a loss of 4 nats alike, 3 by popularity and 2 by transitions."""
     evidence = loss_falls.measure(healthy_trained)
-    whole = evidence.outcome.uniform - min(
-        evidence.outcome.popularity, evidence.outcome.transitions
+    outcome = dataclasses.replace(
+        evidence.outcome, uniform=4.0, popularity=3.0, transitions=2.0, trained=trained
     )
-    for share, verdict in ((0.2501, "healthy"), (0.249, "faulty")):
-        trained = evidence.outcome.uniform - share * whole
-        outcome = dataclasses.replace(evidence.outcome, trained=trained)
-        changed = dataclasses.replace(evidence, outcome=outcome)
-        assert loss_falls.judge(changed, loss_falls.LIMITS).verdict == verdict
+    state = dataclasses.replace(evidence.state, levelled=levelled)
+    changed = dataclasses.replace(evidence, outcome=outcome, state=state, recorded=None)
+    return loss_falls.judge(changed, loss_falls.LIMITS)
+
+
+def test_fall_of_the_loss_at_the_limits(healthy_trained: Probe) -> None:
+    assert fallen(healthy_trained, 3.751).verdict == "faulty"
+    assert fallen(healthy_trained, 3.75).verdict == "suspect"
+    assert fallen(healthy_trained, 2.901).verdict == "suspect"
+    assert fallen(healthy_trained, 2.899).verdict == "healthy"
+    assert fallen(healthy_trained, 3.9, levelled=False).verdict == "undetermined"
+
+
+def test_the_weights_of_an_early_epoch_do_not_count_against_a_fall(healthy_trained: Probe) -> None:
+    evidence = loss_falls.measure(healthy_trained)
+    outcome = dataclasses.replace(
+        evidence.outcome, uniform=4.0, popularity=3.0, transitions=2.0, trained=3.95
+    )
+    changed = dataclasses.replace(evidence, outcome=outcome, recorded=2.5)
+    assert loss_falls.judge(changed, loss_falls.LIMITS).verdict == "healthy"
+
+
+def test_a_model_at_rest_without_skill_is_suspect(healthy_trained: Probe) -> None:
+    evidence = validation_improves.measure(healthy_trained)
+    none = dataclasses.replace(evidence.skill, share=0.0, p_below=0.0)
+    for fits, levelled, verdict in (
+        (True, False, "faulty"),
+        (False, True, "suspect"),
+        (False, False, "undetermined"),
+    ):
+        state = dataclasses.replace(evidence.state, fits_training=fits, levelled=levelled)
+        changed = dataclasses.replace(evidence, skill=none, state=state)
+        found = validation_improves.judge(changed, validation_improves.LIMITS)
+        assert found.verdict == verdict
 
 
 def test_other_weights_than_the_best_are_found(toy, trained) -> None:
