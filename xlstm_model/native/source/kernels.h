@@ -3,7 +3,8 @@
 #pragma once
 #include "merging.h"
 #include "mixing.h"
-#include "mlstm.h"
+#include "mlstm_backward.h"
+#include "mlstm_forward.h"
 #include "slstm.h"
 
 namespace ISA {
