@@ -1,0 +1,146 @@
+"""G23. Do the records of a training show its insides: all of them, of this run, and truly?
+
+Reads: the rows per epoch and per recorded step, the record of the run, and the model and data they
+should belong to.
+
+Rule: every promised quantity is there (loss, rate, validation; per step gradient norm, updates, and
+gates where the model has any); none of those that move with the weights stands still; epochs are
+numbered one by one; parameters, data, epochs and steps are those of this run; the norm of all
+gradients is that of its groups, a step is called clipped exactly where its norm is above the limit,
+and norms are those from before clipping; an epoch's loss lies near its steps'.
+
+Limits: zero, but for two: a raw norm equals the clipping limit to four digits in next to no step,
+so a fifth of them shows norms from after clipping; half of the epochs with a loss farther from
+their recorded steps' range than that range is wide.
+
+The same picture from elsewhere: a training that does not move (`gradients_flow`) has frozen curves
+too.
+
+It can't tell: whether anyone looks at them.
+"""
+
+from __future__ import annotations
+
+from tasks.diagnostics.finding import Check, Finding, Limit, exact
+from tasks.diagnostics.measurements import training_records
+from tasks.diagnostics.measurements.training_records import TrainingRecords
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.question import Limits, Question
+
+LIMITS = {
+    "count": Limit(0, "identity of what is promised, and of one run"),
+    "at_limit": Limit(0.2, "a raw norm equals the limit to four digits in next to no step"),
+    "apart": Limit(0.5, "an epoch's loss is the mean of its steps'"),
+}
+NO_STEPS = "a record of single steps (steps.jsonl)"
+
+
+def measure(probe: Probe) -> TrainingRecords:
+    """Read the rows."""
+    return probe.evidence(training_records.measure)
+
+
+def judge(evidence: TrainingRecords, limits: Limits) -> Finding:
+    """All there, of this run, consistent."""
+    steps = evidence.steps
+
+    def counted(name: str, value: float | None, advice: str, where: str = "") -> Check:
+        return exact(
+            name,
+            value,
+            limits["count"],
+            "monitoring",
+            advice,
+            where=where,
+            missing=NO_STEPS,
+            explained_by=("optimiser", "gradient_flow", "learning_rate", "numeric"),
+        )
+
+    def of_steps(name: str) -> float | None:
+        return getattr(steps, name) if steps else None
+
+    checks = [
+        counted(
+            "number of promised quantities missing from the epochs",
+            evidence.absent,
+            "record them in the observer of the training (tasks/training/record.py)",
+            evidence.first_absent,
+        ),
+        counted(
+            "number of promised quantities missing from the steps",
+            of_steps("absent"),
+            "record them in the observer of the training (tasks/training/record.py)",
+            steps.first_absent if steps else "",
+        ),
+        counted(
+            "number of curves that never move",
+            evidence.frozen + (steps.frozen if steps else 0),
+            "record the value of each step and epoch, not that of the first",
+            evidence.first_frozen or (steps.first_frozen if steps else ""),
+        ),
+        counted(
+            "number of epochs that do not follow the one before",
+            evidence.misnumbered,
+            "cut the records back to the checkpoint when a training resumes",
+        ),
+        counted(
+            "number of facts that belong to another run",
+            evidence.foreign,
+            "write records anew with every training",
+            evidence.first_foreign,
+        ),
+        counted(
+            "number of recorded values that are not finite",
+            of_steps("not_finite"),
+            "see weights_move_and_stay_finite",
+        ),
+        counted(
+            "number of steps whose gradient norm is not that of its groups",
+            of_steps("wrong_sums"),
+            "measure the norm and its parts at the same moment",
+        ),
+        counted(
+            "number of steps called clipped that were not, or the other way round",
+            of_steps("wrong_flags"),
+            "compare the norm from before clipping with train.shared.max_grad_norm",
+        ),
+        *_near(evidence, limits),
+    ]
+    return QUESTION.finding(evidence, *checks)
+
+
+def _near(evidence: TrainingRecords, limits: Limits) -> tuple[Check, Check]:
+    steps = evidence.steps
+    at_limit = exact(
+        "share of steps whose recorded norm is the clipping limit itself",
+        steps.at_limit if steps else None,
+        limits["at_limit"],
+        "monitoring",
+        "record the norm before clipping",
+        unit="of steps",
+        missing=NO_STEPS,
+    )
+    apart = Check(
+        name="share of epochs whose loss is far from that of their recorded steps",
+        value=evidence.apart,
+        unit="of epochs",
+        limit=limits["apart"],
+        stage="monitoring",
+        rule="oracle",
+        missing="epochs with several recorded steps",
+        essential=False,
+        advice=("record the mean over the epoch's targets",),
+    )
+    return at_limit, apart
+
+
+QUESTION = Question(
+    id="internals_shown",
+    number="G23",
+    title="Do the records of a training show its insides: all of them, of this run, and truly?",
+    stages=("monitoring",),
+    mode="after_training",
+    measure=measure,
+    judge=judge,
+    limits=LIMITS,
+)
