@@ -174,7 +174,7 @@ def test_gated_merge_equals_its_formula(kernels, heads, width, normed):
         with library.disabled():
             return [gated_merge(*arguments)]
 
-    _compare(fused, apart, leaves, None, 1e-4 if normed and width == 1 else 1e-4)
+    _compare(fused, apart, leaves, None, 1e-4)
 
 
 def test_float64_gradients():
