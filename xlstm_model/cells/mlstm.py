@@ -25,6 +25,7 @@ from xlstm_model.cells.mlstm_gates import denominator_floor
 from xlstm_model.cells.mlstm_op import mlstm_chunkwise_op
 from xlstm_model.cells.mlstm_plain import chunkwise_plain
 from xlstm_model.cells.states import MLSTMState, compute_dtype, empty_mlstm_state
+from xlstm_model.native import steps
 from xlstm_model.tracing import must_be_visible
 
 CHUNK_SIZE = 64
@@ -162,6 +163,9 @@ def mlstm_step(
     """
     _check(q, k, v, igate_preact, fgate_preact, state)
     check_eps(eps)
+    if steps.fits(q, k, v, igate_preact, fgate_preact, *state):
+        h, *after = steps.mlstm_step((q, k, v, igate_preact, fgate_preact), state, eps)
+        return h, MLSTMState(*after)
     dtype, out_dtype = compute_dtype(q.dtype), v.dtype
     q, k, v = q.to(dtype), k.to(dtype) / math.sqrt(q.shape[-1]), v.to(dtype)
     log_i, log_f = igate_preact.to(dtype), F.logsigmoid(fgate_preact.to(dtype))

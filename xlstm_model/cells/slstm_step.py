@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from xlstm_model.cells.checks import check_shape
 from xlstm_model.cells.states import SLSTMState, compute_dtype
+from xlstm_model.native import steps
 
 GateKind = Literal["exp", "sigmoid"]
 """What the input gate makes of its pre-activation."""
@@ -59,6 +60,9 @@ def slstm_step(
     0.5
     """
     check_slstm(gates_preact, recurrent_weight, bias, state, gate, ("B", "4", "NH", "DH"))
+    if steps.fits(gates_preact, recurrent_weight, bias, *state):
+        after = steps.slstm_step(gates_preact, recurrent_weight, bias, state, gate == "sigmoid")
+        return after[0].clone(), SLSTMState(*after)
     dtype = compute_dtype(gates_preact.dtype)
     recurrent = torch.einsum("bhp,hpgo->bgho", state.h, recurrent_weight.to(dtype))
     raw = gates_preact.to(dtype) + recurrent + bias.to(dtype).transpose(0, 1)

@@ -61,7 +61,8 @@ def conv_silu(
         y, state = conv(x, mask, state)
         return F.silu(y), state
     start = conv.initial_state(len(x)) if state is None else state
-    mixed, *_ = mixing.Mix.apply(x, start, mask, *_conv_weights(conv), None, None, None)
+    nothing = [None] * (len(mixing.MixParameters._fields) - 2)
+    mixed, *_ = mixing.Mix.apply(x, start, mask, *_conv_weights(conv), *nothing)
     return mixed, conv.next_state(x, mask, state)
 
 
@@ -95,28 +96,24 @@ def mlstm_inputs(
     >>> inputs.q.shape, inputs.fgate_preact.shape
     (torch.Size([3, 5, 8]), torch.Size([3, 5, 2]))
     """
-    gate_weight = torch.cat([gate.weight for gate in gates]).unflatten(1, (3, -1))
-    gate_bias = torch.cat([gate.bias for gate in gates])
-    weights = [layer.weight for layer in projections]
-    if not (
-        _fits((x,), (gate_weight, *weights, None if conv is None else conv.weight))
-        and all(w.shape[1:] == (mixing.GROUP_SIZE, mixing.GROUP_SIZE) for w in weights)
-        and (conv is None or conv.kernel_size <= mixing.MAX_TAPS)
+    weights = [layer.weight for layer in (*projections, *gates)]
+    weights += [layer.bias for layer in gates]
+    kernel_size = 0 if conv is None else conv.kernel_size
+    if (
+        kernel_size <= mixing.MAX_TAPS
+        and all(w.shape[1:] == (mixing.GROUP_SIZE, mixing.GROUP_SIZE) for w in weights[:3])
+        and _fits((x,), (*_conv_weights(conv), *weights))
     ):
-        mixed, state = conv_silu(conv, x, mask, state)
-        q, k, v = (layer(y) for layer, y in zip(projections, (mixed, mixed, x), strict=True))
-        preact = gate_bias
-        for number, part in enumerate((q, k, v)):
-            preact = preact + F.linear(part, gate_weight[:, number])
-    else:
-        start = None
-        if conv is not None:
-            start = conv.initial_state(len(x)) if state is None else state
-        mixed, q, k, v, preact = mixing.Mix.apply(
-            x, start, mask, *_conv_weights(conv), torch.stack(weights), gate_weight, gate_bias
-        )
-        state = x[:, :0] if conv is None else conv.next_state(x, mask, state)
-    return MixedInputs(mixed, q, k, v, *preact.chunk(2, dim=-1)), state
+        start = state
+        if conv is not None and state is None:
+            start = conv.initial_state(len(x))
+        mixed, q, k, v, preact = mixing.Mix.apply(x, start, mask, *_conv_weights(conv), *weights)
+        after = x[:, :0] if conv is None else conv.next_state(x, mask, state)
+        return MixedInputs(mixed, q, k, v, *preact.chunk(2, dim=-1)), after
+    mixed, after = conv_silu(conv, x, mask, state)
+    q, k, v = (layer(y) for layer, y in zip(projections, (mixed, mixed, x), strict=True))
+    side_by_side = torch.cat([q, k, v], dim=-1)
+    return MixedInputs(mixed, q, k, v, *(gate(side_by_side) for gate in gates)), after
 
 
 def gated_merge(
@@ -150,7 +147,7 @@ def gated_merge(
 
 
 def _conv_weights(conv: CausalConv1d | None) -> tuple[Tensor | None, Tensor | None]:
-    return (None, None) if conv is None else (conv.weight.squeeze(1).t(), conv.bias)
+    return (None, None) if conv is None else (conv.weight, conv.bias)
 
 
 def _fits(sequences: tuple[Tensor, ...], weights: Iterable[Tensor | None]) -> bool:

@@ -21,40 +21,26 @@ MAX_TAPS = 8
 
 
 class MixParameters(NamedTuple):
-    """Weights of what stands before a cell, each in the kernels' own layout."""
+    """Weights of what stands before a cell, as the layers hold them; None where there is none."""
 
-    taps: Tensor | None
-    """(taps, C), the last row the current position."""
-    bias: Tensor | None
-    """(C)."""
-    projections: Tensor | None
-    """Block-diagonal weights of q, k, v (3, C / 4, 4, 4)."""
-    gates: Tensor | None
-    """Weights of the gates over q, k and v (gates, 3, C)."""
-    gate_bias: Tensor | None
-    """(gates)."""
-
-
-def rotations(blocks: Tensor) -> Tensor:
-    """4 × 4 blocks (3, G, out, in) as coefficients of rotations (3, 4, 4 G).
-
-    Coefficient j of output o multiplies input (o + j) mod 4 of the same group.
-
-    >>> rotations(torch.arange(16.0).view(1, 1, 4, 4))[0, 1]
-    tensor([ 1.,  6., 11., 12.])
-    """
-    unit = torch.arange(GROUP_SIZE, device=blocks.device)
-    picked = blocks[:, :, unit, (unit + unit.unsqueeze(1)) % GROUP_SIZE]  # (3, G, j, o)
-    return picked.transpose(1, 2).flatten(2).contiguous()
-
-
-def from_rotations(coefficients: Tensor) -> Tensor:
-    """Undo ``rotations``: (3, 4, 4 G) to (3, G, out, in)."""
-    picked = coefficients.unflatten(2, (-1, GROUP_SIZE)).transpose(1, 2)  # (3, G, j, o)
-    unit = torch.arange(GROUP_SIZE, device=coefficients.device)
-    blocks = torch.empty_like(picked)
-    blocks[:, :, unit, (unit + unit.unsqueeze(1)) % GROUP_SIZE] = picked
-    return blocks
+    taps: Tensor | None = None
+    """Of the convolution (C, 1, taps)."""
+    bias: Tensor | None = None
+    """Of the convolution (C)."""
+    q: Tensor | None = None
+    """Block-diagonal projection (C / 4, 4, 4)."""
+    k: Tensor | None = None
+    """Block-diagonal projection (C / 4, 4, 4)."""
+    v: Tensor | None = None
+    """Block-diagonal projection (C / 4, 4, 4)."""
+    igate: Tensor | None = None
+    """Over q, k and v side by side (NH, 3 C)."""
+    fgate: Tensor | None = None
+    """Over q, k and v side by side (NH, 3 C)."""
+    igate_bias: Tensor | None = None
+    """(NH)."""
+    fgate_bias: Tensor | None = None
+    """(NH)."""
 
 
 class Mix(torch.autograd.Function):
@@ -70,16 +56,15 @@ class Mix(torch.autograd.Function):
         """x: (B, S, C), rows contiguous; state: (B, taps - 1, C); mask: bool (B, S)."""
         given = MixParameters(*weights)
         B, S, C = x.shape
-        if state is not None:
-            state = state.contiguous()
+        state = None if state is None else state.contiguous()
         mask = None if mask is None else mask.contiguous()
-        sizes = [B, S, C, x.stride(1), _count(given.taps), _count(given.gates)]
-        pointers = [x, state, mask, *_packed(given)]
+        sizes = _mix_sizes(x, given)
         mixed = x.new_empty(B, S, C)
         outputs: list[Tensor | None] = [None] * 4
-        if given.gates is not None:
-            outputs = [x.new_empty(B, S, width) for width in (C, C, C, len(given.gates))]
-        library.call("mix_forward", sizes, [*pointers, mixed, *outputs], B)
+        if given.igate is not None:
+            outputs = [x.new_empty(B, S, width) for width in (C, C, C, sizes[-1])]
+        pointers = [x, state, mask, *_contiguous(given), mixed, *outputs]
+        library.call("mix_forward", sizes, pointers, B)
         ctx.save_for_backward(x, state, mask, *weights)
         return mixed, *outputs
 
@@ -89,39 +74,33 @@ class Mix(torch.autograd.Function):
         refuse_double_backward(ALTERNATIVE)
         x, state, mask, *weights = ctx.saved_tensors
         given = MixParameters(*weights)
-        (B, S, C), taps, gates = x.shape, _count(given.taps), _count(given.gates)
-        widths = [taps * C, C, 3 * GROUP_SIZE * C if gates else 0, gates * 3 * C]
-        sums = x.new_zeros(library.num_parts(B), sum(widths))
+        B, S, C = x.shape
+        sizes = _mix_sizes(x, given)
+        # In the order the kernel leaves them; there is room for a bias even without one.
+        widths = [0 if w is None else w.numel() for w in given]
+        widths[1] = C
+        sums = x.new_empty(library.num_parts(B), sum(widths))
         grad_x = x.new_empty(B, S, C)
         grad_state = None if state is None else torch.empty_like(state)
-        sizes = [B, S, C, x.stride(1), taps, gates, sums.shape[1]]
         ups = [None if grad is None else grad.contiguous() for grad in grads]
-        pointers = [x, state, mask, *_packed(given), *ups, grad_x, grad_state, sums]
-        library.call("mix_backward", sizes, pointers, B)
-        of_taps, of_bias, of_projections, of_gates = sums.sum(0).split(widths)
-        results = MixParameters(
-            None if given.taps is None else of_taps.view(taps, C),
-            None if given.bias is None else of_bias,
-            None if not gates else from_rotations(of_projections.view(3, GROUP_SIZE, C)),
-            None if not gates else of_gates.view(gates, 3, C),
-            None if not gates else grads[4].sum((0, 1)),
+        pointers = [x, state, mask, *_contiguous(given), *ups, grad_x, grad_state, sums]
+        library.call("mix_backward", [*sizes, sums.shape[1]], pointers, B)
+        total = sums[0] if len(sums) == 1 else sums.sum(0)
+        results = (
+            None if weight is None else part.view(weight.shape)
+            for weight, part in zip(given, total.split(widths), strict=True)
         )
         return grad_x, grad_state, None, *results
 
 
-def _count(weight: Tensor | None) -> int:
-    return 0 if weight is None else len(weight)
+def _mix_sizes(x: Tensor, given: MixParameters) -> list[int]:
+    taps = 0 if given.taps is None else given.taps.shape[-1]
+    gates = 0 if given.igate is None else 2 * len(given.igate)
+    return [*x.shape, x.stride(1), taps, gates]
 
 
-def _packed(given: MixParameters) -> list[Tensor | None]:
-    turned = None
-    if given.projections is not None:
-        turned = rotations(given.projections.transpose(2, 3))
-        given = given._replace(projections=rotations(given.projections))
-    taps, bias, projections, gates, gate_bias = (
-        None if weight is None else weight.contiguous() for weight in given
-    )
-    return [taps, bias, projections, turned, gates, gate_bias]
+def _contiguous(given: MixParameters) -> list[Tensor | None]:
+    return [None if weight is None else weight.contiguous() for weight in given]
 
 
 class Merge(torch.autograd.Function):

@@ -5,8 +5,8 @@ perfect ones, constant ones, and ones where padding scores highest.
 
 Rule: ranks and metric values equal independent ones on tie-free scores; a perfect score ranks
 first; a score that is the same for every item gets no more hits than chance; padding takes no
-rank. Exact, but for the constant score under random tie-breaking, which is bounded by chance plus
-five standard errors.
+rank; and reported metrics are those of plain inference and counting. Exact, but for the constant
+score under random tie-breaking, which is bounded by chance plus five standard errors.
 
 Limits: ranks are integers and must agree; metric values are float64 sums of one term, 1e-9.
 
@@ -22,13 +22,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit
-from tasks.diagnostics.measurements import metric_oracle
+from tasks.diagnostics.measurements import end_to_end, metric_oracle
 from tasks.diagnostics.measurements.metric_oracle import MetricOracle
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.question import Limits, Question
+from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError
+from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
     "ranks": Limit(0, "identity: a rank is 1 + the number of real items scored higher"),
+    "reported": Limit(1e-6, "identity within the range that rounding of near-ties allows"),
     "metrics": Limit(1e-9, "identity; float64 of one term"),
 }
 
@@ -39,12 +41,20 @@ class Evidence:
 
     oracle: MetricOracle
     full_ranking: bool
+    end_error: float | None = quantity("distance of a reported metric from the recomputed range")
+    worst_metric: str = ""
+    no_end: str = ""
 
 
 def measure(probe: Probe) -> Evidence:
     """Run the evaluator on scores with known ranks."""
     oracle = probe.evidence(metric_oracle.measure)
-    return Evidence(oracle=oracle, full_ranking=probe.subject.declared.full_ranking)
+    full = probe.subject.declared.full_ranking
+    try:
+        end = probe.evidence(end_to_end.measure)
+    except (NotOfferedError, NotMeasuredError) as error:
+        return Evidence(oracle, full, None, no_end=str(error))
+    return Evidence(oracle, full, end.largest_error, end.worst_metric)
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
@@ -100,17 +110,33 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         where=oracle.worst_metric,
         advice=("compare with 1 / log2(rank + 1), 1 / rank and rank <= K",),
     )
-    return QUESTION.finding(evidence, ranks, perfect, padding, constant, metrics)
+    reported = Check(
+        name="distance of a reported metric from that of plain inference and counting",
+        value=evidence.end_error,
+        unit="",
+        limit=limits["reported"],
+        stage="inference",
+        rule="oracle",
+        where=evidence.worst_metric,
+        missing=evidence.no_end,
+        proof=sampled,
+        essential=False,
+        explained_by=("metric", "split", "encode", "pad", "batch", "causal", "state", "stochastic"),
+        advice=(
+            "follow one test user from history to rank: which split, which position, which mean?",
+        ),
+    )
+    return QUESTION.finding(evidence, ranks, perfect, padding, constant, metrics, reported)
 
 
 QUESTION = Question(
     id="ranking_metrics_right",
     number="X21",
     title="Are ranks and metrics computed right, over the whole catalogue?",
-    stages=("metric",),
+    stages=("metric", "inference"),
     mode="exact",
     measure=measure,
     judge=judge,
     limits=LIMITS,
-    owns=frozenset({"rank", "metrics"}),
+    owns=frozenset({"rank", "metrics", "evaluate"}),
 )

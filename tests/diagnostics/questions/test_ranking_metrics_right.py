@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from tasks.diagnostics.engine import answer
 from tasks.diagnostics.probe import Probe
@@ -37,7 +38,7 @@ def test_random_tie_breaking_is_legitimate(toy) -> None:
     def rank(scores, targets):
         real, mine = scores[:, 1:].numpy(), own(scores, targets).numpy()
         better, equal = (real > mine).sum(1), (real == mine).sum(1)
-        return 1 + better + rng.integers(0, equal)
+        return torch.as_tensor(1 + better + rng.integers(0, equal))
 
     assert answer(QUESTION, Probe(toy(rank=rank))).verdict == "healthy"
 
@@ -63,3 +64,14 @@ def test_a_declared_sampled_ranking_is_not_judged_by_the_full_one(healthy: Probe
     oracle = dataclasses.replace(evidence.oracle, wrong_ranks=1.0)
     changed = dataclasses.replace(evidence, oracle=oracle, full_ranking=False)
     assert judge(changed, LIMITS).verdict == "healthy"
+
+
+def test_metrics_of_another_split_are_found(toy) -> None:
+    original = toy().evaluate
+
+    def on_validation(subject, model, split_name):
+        values = original(subject, model, "val")
+        return {name.replace("val/", "test/"): value for name, value in values.items()}
+
+    finding = answer(QUESTION, Probe(toy(evaluate=on_validation)))
+    assert (finding.verdict, finding.stage) == ("faulty", "inference")

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlstm_model.cells import MLSTMState, SLSTMState, mlstm_chunkwise, slstm_sequence
+from xlstm_model.cells import (
+    MLSTMState,
+    SLSTMState,
+    mlstm_chunkwise,
+    mlstm_step,
+    slstm_sequence,
+    slstm_step,
+)
 from xlstm_model.native import library
 
 pytestmark = pytest.mark.skipif(
@@ -150,3 +157,40 @@ def test_other_dtypes_run_in_torch_operations():
     assert library.fits(x)
     assert not library.fits(x, x.double())
     assert not library.fits(x.bfloat16())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("size", [1, 5, 16, 33])
+@torch.no_grad()
+def test_steps_equal_torch_operations(width, size):
+    library.load_library().xlstm_restrict_vectors(width)
+    rng = torch.Generator().manual_seed(size)
+    B, NH = 21, 2
+
+    def draw(*shape):
+        return torch.randn(shape, generator=rng)
+
+    inputs = [draw(B, NH, size), draw(B, NH, size), draw(B, NH, size + 3), draw(B, NH), draw(B, NH)]
+    memory = MLSTMState(draw(B, NH, size, size + 3), draw(B, NH, size), draw(B, NH))
+    memory.m[3] = float("-inf")
+    gates, weight, bias = draw(B, 4, NH, size), draw(NH, size, 4, size) * 0.3, draw(NH, 4, size)
+    state = SLSTMState(*(draw(B, NH, size) for _ in range(4)))
+    state = state._replace(n=1 + state.n.abs())
+    state.m[3] = float("-inf")
+    before = [x.clone() for x in (*memory, *state)]
+
+    def run():
+        h, after = mlstm_step(*inputs, memory, eps=1e-2)
+        results = [h.clamp(-3, 3), *after]
+        for gate in ("exp", "sigmoid"):
+            h, after = slstm_step(gates, weight, bias, state, gate=gate)
+            results += [h, *after]
+        return results
+
+    actual = run()
+    with library.disabled():
+        expected = run()
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=2e-5)
+    for x, y in zip((*memory, *state), before, strict=True):
+        assert torch.equal(x, y)

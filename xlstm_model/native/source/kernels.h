@@ -12,6 +12,7 @@ namespace ISA {
 extern const Functions functions;
 const Functions functions = {VL,           mlstm_forward, mlstm_backward,
                              slstm_forward, slstm_backward,
-                             mix_forward,  mix_backward,   merge_forward, merge_backward};
+                             mix_forward,   mix_backward,  mlstm_step,
+                             slstm_step,    merge_forward, merge_backward};
 
 }  // namespace ISA

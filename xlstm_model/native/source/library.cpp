@@ -36,7 +36,7 @@ static const Functions* chosen = choose(16);
                    int64_t first, int64_t last, [[maybe_unused]] int64_t part)
 
 // Version of these entry points; the caller refuses a library of another one.
-EXPORT int32_t xlstm_interface_version() { return 2; }
+EXPORT int32_t xlstm_interface_version() { return 4; }
 
 // Restricts the vectors to at most `widest` floats; returns the width in use. For tests.
 EXPORT int32_t xlstm_restrict_vectors(int32_t widest) {
@@ -101,24 +101,27 @@ static MixInputs mix_inputs(void** p) {
 }
 
 static MixWeights mix_weights(void** p) {
-  return {as<float>(p[3]), as<float>(p[4]), as<float>(p[5]),
-          as<float>(p[6]), as<float>(p[7]), as<float>(p[8])};
+  return {as<float>(p[3]),
+          as<float>(p[4]),
+          {as<float>(p[5]), as<float>(p[6]), as<float>(p[7])},
+          {as<float>(p[8]), as<float>(p[9])},
+          {as<float>(p[10]), as<float>(p[11])}};
 }
 
 // sizes: B, S, C, stride, taps, gates. pointers: the fields of MixInputs, MixWeights, MixOutputs.
 ENTRY(xlstm_mix_forward) {
   chosen->mix_forward(mix_shape(s), first, last, mix_inputs(p), mix_weights(p),
-                      {as<float>(p[9]), as<float>(p[10]), as<float>(p[11]), as<float>(p[12]),
-                       as<float>(p[13])});
+                      {as<float>(p[12]), as<float>(p[13]), as<float>(p[14]), as<float>(p[15]),
+                       as<float>(p[16])});
 }
 
 // As the forward, then the size of one part's sums. pointers: the fields of MixInputs, MixWeights,
 // MixGradient.
 ENTRY(xlstm_mix_backward) {
   chosen->mix_backward(mix_shape(s), first, last, mix_inputs(p), mix_weights(p),
-                       {as<float>(p[9]), as<float>(p[10]), as<float>(p[11]), as<float>(p[12]),
-                        as<float>(p[13]), as<float>(p[14]), as<float>(p[15]),
-                        as<float>(p[16]) + part * s[6]});
+                       {as<float>(p[12]), as<float>(p[13]), as<float>(p[14]), as<float>(p[15]),
+                        as<float>(p[16]), as<float>(p[17]), as<float>(p[18]),
+                        as<float>(p[19]) + part * s[6]});
 }
 
 static MergeShape merge_shape(const int64_t* s, double eps) {
@@ -140,4 +143,23 @@ ENTRY(xlstm_merge_backward) {
   chosen->merge_backward(merge_shape(s, numbers[0]), first, last, merge_inputs(p),
                          {as<float>(p[5]), as<float>(p[6]), as<float>(p[7]), as<float>(p[8]),
                           as<float>(p[9]) + part * 2 * s[1] * s[2]});
+}
+
+// sizes: B, NH, DK, DV. pointers: the fields of MlstmStep.
+ENTRY(xlstm_mlstm_step) {
+  const MlstmStep step = {s[0],           s[1],           s[2],            s[3],
+                          numbers[0],     as<float>(p[0]), as<float>(p[1]), as<float>(p[2]),
+                          as<float>(p[3]), as<float>(p[4]), as<float>(p[5]), as<float>(p[6]),
+                          as<float>(p[7]), as<float>(p[8]), as<float>(p[9]), as<float>(p[10]),
+                          as<float>(p[11])};
+  chosen->mlstm_step(step, first, last);
+}
+
+// sizes: B, NH, DH, sigmoid. pointers: the fields of SlstmStep.
+ENTRY(xlstm_slstm_step) {
+  const SlstmStep step = {s[0],            s[1],            s[2],            s[3],
+                          as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<float>(p[3]),
+                          as<float>(p[4]), as<float>(p[5]), as<float>(p[6]), as<float>(p[7]),
+                          as<float>(p[8]), as<float>(p[9]), as<float>(p[10])};
+  chosen->slstm_step(step, first, last);
 }

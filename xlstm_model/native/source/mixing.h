@@ -7,7 +7,7 @@
 
 #pragma once
 #include "matrix.h"
-#include "scratch.h"
+#include "mixing_weights.h"
 
 namespace ISA {
 
@@ -75,9 +75,9 @@ static int64_t real_positions(const uint8_t* mask, int64_t S, int64_t* position)
 struct Convolution {
   Vec tap[MAX_TAPS], bias{};
   int64_t taps;
-  Convolution(const MixShape& z, const MixWeights& w, int64_t c, int count) : taps(z.taps) {
+  Convolution(const MixShape& z, const Packed& w, int64_t c, int count) : taps(z.taps) {
     for (int64_t j = 0; j < taps; ++j) tap[j] = load(w.taps + (taps - 1 - j) * z.C + c, count);
-    if (w.bias) bias = load(w.bias + c, count);
+    bias = load(w.bias + c, count);
   }
   Vec operator()(const Rows& rows, int64_t r, int64_t c, int count) const {
     if (!taps) return load(rows.at(r) + c, count);
@@ -93,7 +93,7 @@ static Rows rows_of(const MixShape& z, const MixInputs& in, int64_t b, const int
 }
 
 // Positions r0..r1 of one sample and one vector of channels; adds to the gates' sums (r, gate, VL).
-static inline void mix_tile(const MixShape& z, const Rows& rows, const MixWeights& w,
+static inline void mix_tile(const MixShape& z, const Rows& rows, const Packed& w,
                             const MixOutputs& out, int64_t offset, int64_t r0, int64_t r1,
                             int64_t c, int count, float* sums) {
   const Convolution convolution(z, w, c, count);
@@ -121,8 +121,10 @@ static inline void mix_tile(const MixShape& z, const Rows& rows, const MixWeight
 
 // Samples first..last.
 static void mix_forward(const MixShape& z, int64_t first, int64_t last, const MixInputs& in,
-                        const MixWeights& w, const MixOutputs& out) {
-  Scratch scratch(2 * z.S + TILE * z.gates * VL + 256);
+                        const MixWeights& weights, const MixOutputs& out) {
+  Scratch scratch(Packed::size(z) + 2 * z.S + TILE * z.gates * VL + 256);
+  Packed w(z, scratch);
+  pack_weights(z, weights, w);
   int64_t* position = reinterpret_cast<int64_t*>(scratch.take(2 * z.S));
   float* sums = scratch.take(TILE * z.gates * VL);
   for (int64_t b = first; b < last; ++b) {
@@ -147,21 +149,11 @@ static void mix_forward(const MixShape& z, int64_t first, int64_t last, const Mi
   }
 }
 
-// Sums of the weights' gradients, of all channels.
-struct MixSums {
-  float *taps, *bias, *projections, *gates;
-  MixSums(const MixShape& z, float* from)
-      : taps(from),
-        bias(from + z.taps * z.C),
-        projections(bias + z.C),
-        gates(projections + 12 * z.C) {}
-};
-
 // As mix_tile, backwards. `later` holds the gradients of the pre-activations of the positions after
 // the tile, nearest first, (taps, VL).
-static inline void mix_tile_backward(const MixShape& z, const Rows& rows, const MixWeights& w,
+static inline void mix_tile_backward(const MixShape& z, const Rows& rows, const Packed& w,
                                      const MixGradient& g, int64_t b, int64_t r0, int64_t r1,
-                                     int64_t c, int count, float* later, const MixSums& sums) {
+                                     int64_t c, int count, float* later, Packed& sums) {
   const Convolution convolution(z, w, c, count);
   const bool projects = z.gates > 0;
   const int given = projects ? count : 0;
@@ -221,14 +213,15 @@ static inline void mix_tile_backward(const MixShape& z, const Rows& rows, const 
   }
 }
 
-// Samples first..last; the sums of one part start at 0.
+// Samples first..last.
 static void mix_backward(const MixShape& z, int64_t first, int64_t last, const MixInputs& in,
-                         const MixWeights& w, const MixGradient& g) {
+                         const MixWeights& weights, const MixGradient& g) {
   const int64_t vectors = (z.C + VL - 1) / VL;
-  Scratch scratch(2 * z.S + vectors * MAX_TAPS * VL + 256);
+  Scratch scratch(2 * Packed::size(z) + 2 * z.S + vectors * MAX_TAPS * VL + 256);
+  Packed w(z, scratch), sums(z, scratch);
+  pack_weights(z, weights, w);
   int64_t* position = reinterpret_cast<int64_t*>(scratch.take(2 * z.S));
   float* later = scratch.take(vectors * MAX_TAPS * VL);
-  const MixSums sums(z, g.weights);
   for (int64_t b = first; b < last; ++b) {
     const int64_t real = real_positions(in.mask ? in.mask + b * z.S : nullptr, z.S, position);
     if (real < z.S) std::memset(g.x + b * z.S * z.C, 0, sizeof(float) * z.S * z.C);
@@ -250,7 +243,10 @@ static void mix_backward(const MixShape& z, int64_t first, int64_t last, const M
           total += convolution.tap[j] * load(later + c * MAX_TAPS + (j - i) * VL);
         store(g.state + (b * (z.taps - 1) + z.taps - 1 - i) * z.C + c, total, count);
       }
+    for (int64_t i = 0; i < z.S * z.gates; ++i)
+      sums.gate_bias[i % z.gates] += g.gates[b * z.S * z.gates + i];
   }
+  unpack_sums(z, sums, g.weights);
 }
 
 }  // namespace ISA

@@ -26,21 +26,25 @@ static void to_weights(float* exponents, int64_t count) {
   }
 }
 
+// Exponent of the denominator's lower bound exp(-m), within what floats can hold.
+static inline float floor_exponent(double m) {
+  const double low = 2 * std::log(1.1920928955078125e-07);
+  const double high = std::log(3.4028234663852886e38) - 1;
+  return float(-m < low ? low : (-m > high ? high : -m));
+}
+
 static void chunk_factors(const double* log_i, const double* log_f, int64_t count, double before,
                           double log_scale, Factors& f) {
-  const double floor_low = 2 * std::log(1.1920928955078125e-07);
-  const double floor_high = std::log(3.4028234663852886e38) - 1;
   double total = 0, top = before;
   for (int64_t t = 0; t < count; ++t) {
     total += log_f[t];
     const double relative = log_i[t] - total, exponent = relative + log_scale;
     if (relative > top) top = relative;
     const float peak = top == -INFINITY ? 0.0f : float(top);
-    const double m = -(total + double(peak));
     f.peak[t] = peak;
     f.high[t] = float(exponent);
     f.low[t] = exponent == -INFINITY ? 0.0f : float(exponent - double(f.high[t]));
-    f.floor[t] = float(m < floor_low ? floor_low : (m > floor_high ? floor_high : m));
+    f.floor[t] = floor_exponent(total + double(peak));
     f.read[t] = float(before - double(peak));
   }
   f.next = double(float(total + top));

@@ -67,4 +67,37 @@ static void mlstm_forward(const MlstmShape& z, int64_t first, int64_t last, cons
   }
 }
 
+// Rows first..last of B * NH: one pass over the memory.
+static void mlstm_step(const MlstmStep& z, int64_t first, int64_t last) {
+  const float root = std::sqrt(float(z.DK));
+  for (int64_t row = first; row < last; ++row) {
+    const float *q = z.q + row * z.DK, *k = z.k + row * z.DK, *v = z.v + row * z.DV;
+    const float *c = z.c + row * z.DK * z.DV, *n = z.n + row * z.DK;
+    float *next_c = z.next_c + row * z.DK * z.DV, *next_n = z.next_n + row * z.DK;
+    const float carried = log_sigmoid(splat(z.fgate[row]))[0] + z.m[row], log_i = z.igate[row];
+    const float m = carried > log_i ? carried : log_i;
+    const float keep = exponential(splat(carried - m))[0], write = exponential(splat(log_i - m))[0];
+    float below = 0;
+    for (int64_t d = 0; d < z.DK; ++d) {
+      next_n[d] = keep * n[d] + write * k[d] / root;
+      below += q[d] * next_n[d];
+    }
+    below = below < 0 ? -below : below;
+    const float floor = exponential(splat(floor_exponent(m)))[0];
+    const float inverse = 1.0f / ((below > floor ? below : floor) + float(z.eps));
+    float* h = z.h + row * z.DV;
+    std::memset(h, 0, sizeof(float) * z.DV);
+    for (int64_t d = 0; d < z.DK; ++d) {
+      const float written = write * k[d] / root, asked = q[d] * inverse;
+      for (int64_t e = 0; e < z.DV; e += VL) {
+        const int count = z.DV - e < VL ? int(z.DV - e) : VL;
+        const Vec x = keep * load(c + d * z.DV + e, count) + written * load(v + e, count);
+        store(next_c + d * z.DV + e, x, count);
+        store(h + e, load(h + e, count) + asked * x, count);
+      }
+    }
+    z.next_m[row] = m;
+  }
+}
+
 }  // namespace ISA

@@ -5,10 +5,31 @@
 
 #pragma once
 #include "matrix.h"
+#include "scratch.h"
 
 namespace ISA {
 
 static const int64_t GROUP = 2 * BLOCK_ROWS;
+
+// One row of one position: the state after it from the pre-activations g and the state before.
+static inline void advance(int64_t DH, int64_t is_sigmoid, const float* g, const float* c,
+                           const float* n, const float* m, float* next_h, float* next_c,
+                           float* next_n, float* next_m) {
+  for (int64_t d = 0; d < DH; d += VL) {
+    const int count = DH - d < VL ? int(DH - d) : VL;
+    const Vec i = load(g + d, count), log_i = is_sigmoid ? log_sigmoid(i) : i;
+    const Vec carried = log_sigmoid(load(g + DH + d, count)) + load(m + d, count);
+    const Vec top = maximum(carried, log_i);
+    const Vec keep = exponential(carried - top), write = exponential(log_i - top);
+    const Vec value = hyperbolic_tangent(load(g + 2 * DH + d, count));
+    const Vec cell = keep * load(c + d, count) + write * value;
+    const Vec norm = keep * load(n + d, count) + write;
+    store(next_h + d, sigmoid(load(g + 3 * DH + d, count)) * (cell / norm), count);
+    store(next_c + d, cell, count);
+    store(next_n + d, norm, count);
+    store(next_m + d, top, count);
+  }
+}
 
 // Samples first..last of all heads. h, c, n, m: (S + 1, NH, B, DH) with entry 0 given; raw:
 // (S, NH, B, 4, DH), changed to the whole pre-activations; weight: (NH, DH, 4 DH); mask: (B, S) or
@@ -32,24 +53,32 @@ static void slstm_forward(const SlstmShape& z, int64_t first, int64_t last, floa
             for (float* x : states) std::memcpy(x + to, x + from, sizeof(float) * DH);
             continue;
           }
-          const float* g = gates + r * 4 * DH;
-          for (int64_t d = 0; d < DH; d += VL) {
-            const int count = DH - d < VL ? int(DH - d) : VL;
-            const Vec i = load(g + d, count);
-            const Vec log_i = z.sigmoid ? log_sigmoid(i) : i;
-            const Vec carried = log_sigmoid(load(g + DH + d, count)) + load(m + from + d, count);
-            const Vec top = maximum(carried, log_i);
-            const Vec keep = exponential(carried - top), write = exponential(log_i - top);
-            const Vec value = hyperbolic_tangent(load(g + 2 * DH + d, count));
-            const Vec cell = keep * load(c + from + d, count) + write * value;
-            const Vec norm = keep * load(n + from + d, count) + write;
-            const Vec out = sigmoid(load(g + 3 * DH + d, count)) * (cell / norm);
-            store(h + to + d, out, count);
-            store(c + to + d, cell, count);
-            store(n + to + d, norm, count);
-            store(m + to + d, top, count);
-          }
+          advance(DH, z.sigmoid, gates + r * 4 * DH, c + from, n + from, m + from, h + to, c + to,
+                  n + to, m + to);
         }
+      }
+    }
+}
+
+// Samples first..last of all heads.
+static void slstm_step(const SlstmStep& z, int64_t first, int64_t last) {
+  const int64_t DH = z.DH, stride = z.NH * DH;
+  Scratch scratch(GROUP * 4 * DH + 64);
+  float* raw = scratch.take(GROUP * 4 * DH);
+  for (int64_t head = 0; head < z.NH; ++head)
+    for (int64_t b0 = first; b0 < last; b0 += GROUP) {
+      const int64_t rows = last - b0 < GROUP ? last - b0 : GROUP;
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t g = 0; g < 4; ++g)
+          for (int64_t d = 0; d < DH; ++d)
+            raw[(r * 4 + g) * DH + d] = z.gates[(((b0 + r) * 4 + g) * z.NH + head) * DH + d] +
+                                        z.bias[(head * 4 + g) * DH + d];
+      product(rows, 4 * DH, DH, {z.h + b0 * stride + head * DH, stride, 1},
+              z.weight + head * DH * 4 * DH, 4 * DH, raw, 4 * DH, true);
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t at = (b0 + r) * stride + head * DH;
+        advance(DH, z.sigmoid, raw + r * 4 * DH, z.c + at, z.n + at, z.m + at, z.next_h + at,
+                z.next_c + at, z.next_n + at, z.next_m + at);
       }
     }
 }

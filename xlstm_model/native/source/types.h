@@ -51,11 +51,11 @@ struct MixShape {
   int64_t gates;   // gate pre-activations per position, 0 for no projections at all
 };
 
-struct MixWeights {
-  const float *taps, *bias;   // (taps, C), the last row the current position; (C) or null
-  const float* projections;   // (3, 4, C): q, k, v as coefficients of rotations
-  const float* turned;        // (3, 4, C): their transposes
-  const float *gates, *gate_bias;  // (gates, 3, C), (gates)
+struct MixWeights {  // as the layers hold them; null where there is none
+  const float *taps, *bias;       // (C, taps), the last tap the current position; (C)
+  const float* projections[3];    // of q, k, v: (C / 4, 4 out, 4 in)
+  const float* gates[2];          // of input and forget gate: (gates / 2, 3 C)
+  const float* gate_bias[2];      // (gates / 2)
 };
 
 struct MixInputs {
@@ -72,7 +72,7 @@ struct MixOutputs {
 struct MixGradient {
   const float *mixed, *q, *k, *v, *gates;  // as MixOutputs
   float *x, *state;                        // (B, S, C), (B, taps - 1, C)
-  float* weights;  // of one part: (taps, C), (C), (3, 4, C), (gates, 3, C), one after another
+  float* weights;  // of one part, as MixWeights, one after another, the two gates' after both
 };
 
 // (norm(h) * scale + skip * mixed) * silu(z), the norm over each head.
@@ -93,6 +93,21 @@ struct MergeGradient {
   float* weights;        // of one part: of scale and of skip, (2, C)
 };
 
+// One position of either cell, for B samples; results beside the state they come from.
+struct MlstmStep {
+  int64_t B, NH, DK, DV;
+  double eps;
+  const float *q, *k, *v, *igate, *fgate, *c, *n, *m;  // (B, NH, ...)
+  float *h, *next_c, *next_n, *next_m;
+};
+
+struct SlstmStep {
+  int64_t B, NH, DH, sigmoid;
+  const float *gates, *weight, *bias;  // (B, 4, NH, DH), (NH, DH, 4, DH), (NH, 4, DH)
+  const float *h, *c, *n, *m;          // (B, NH, DH)
+  float *next_h, *next_c, *next_n, *next_m;
+};
+
 struct Functions {
   int width;  // floats of a vector
   void (*mlstm_forward)(const MlstmShape&, int64_t first, int64_t last, const MlstmInputs&,
@@ -109,6 +124,8 @@ struct Functions {
                       const MixWeights&, const MixOutputs&);
   void (*mix_backward)(const MixShape&, int64_t first, int64_t last, const MixInputs&,
                        const MixWeights&, const MixGradient&);
+  void (*mlstm_step)(const MlstmStep&, int64_t first, int64_t last);
+  void (*slstm_step)(const SlstmStep&, int64_t first, int64_t last);
   void (*merge_forward)(const MergeShape&, int64_t first, int64_t last, const MergeInputs&,
                         float* out);
   void (*merge_backward)(const MergeShape&, int64_t first, int64_t last, const MergeInputs&,

@@ -1,0 +1,210 @@
+"""G2, G3, G6, G7, G18, X3, X4, X6, X7, X9: each fires on its fault, placed, and at its limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.diagnostics.engine import answer
+from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.questions import (
+    QUESTIONS,
+    batch_and_length_suit,
+    ids_unique,
+    inputs_match_targets,
+    preprocessing_same_everywhere,
+    sequences_long_enough,
+    timestamps_aligned,
+)
+
+BY_ID = {question.id: question for question in QUESTIONS}
+
+
+def with_batches(toy, change) -> Probe:
+    """The healthy program with every batch changed."""
+    original = toy().make_batches
+
+    def make(prepared, seed, epoch):
+        for batch in original(prepared, seed, epoch):
+            yield change(batch)
+
+    return Probe(toy(make_batches=make))
+
+
+def with_data(toy, change) -> Probe:
+    """The healthy program with other prepared data; `change` gets data and returns its fields."""
+    original = toy().prepare
+
+    def prepare(log):
+        prepared = original(log)
+        data = dataclasses.replace(prepared.data, **change(prepared.data))
+        return dataclasses.replace(prepared, data=data)
+
+    return Probe(toy(prepare=prepare))
+
+
+def shifted_twice(batch):
+    return batch._replace(targets=torch.roll(batch.targets, -1, dims=1) * batch.mask)
+
+
+def foreign_items(batch):
+    return batch.with_items((batch.item_ids * 7 % 30 + 1) * batch.mask)
+
+
+def cut(batch):
+    return batch.columns(slice(0, 2))
+
+
+def empty_row(batch):
+    mask = batch.mask.clone()
+    mask[0] = False
+    return batch._replace(item_ids=batch.item_ids * mask, targets=batch.targets * mask, mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("question", "change", "stage"),
+    [
+        ("inputs_match_targets", lambda b: b._replace(targets=b.item_ids.clone()), "align"),
+        ("targets_shifted_by_one", shifted_twice, "align"),
+        ("formats_consistent", lambda b: b._replace(item_ids=b.item_ids.float()), "format"),
+        ("formats_consistent", foreign_items, "format"),
+        ("batch_and_length_suit", cut, "pad"),
+        ("length_preserved", cut, "pad"),
+        ("sequences_long_enough", empty_row, "pad"),
+    ],
+)
+def test_spoiled_batches_are_found(toy, question: str, change, stage: str) -> None:
+    finding = answer(BY_ID[question], with_batches(toy, change))
+    assert (finding.verdict, finding.stage) == ("faulty", stage), finding.sentence
+
+
+def held_out_in_training(data):
+    rows = np.asarray(data.train.rows).copy()
+    rows[0] = data.test.target_rows[0]
+    return {"train": dataclasses.replace(data.train, rows=rows)}
+
+
+def other_map_held_out(data):
+    targets = (np.asarray(data.test.targets) % data.num_items) + 1
+    return {"test": dataclasses.replace(data.test, targets=targets)}
+
+
+def from_zero(data):
+    return {"train": dataclasses.replace(data.train, items=np.asarray(data.train.items) - 1)}
+
+
+def collided(data):
+    items = np.maximum(np.asarray(data.train.items) // 2, 1).astype(np.int32)
+    return {"train": dataclasses.replace(data.train, items=items)}
+
+
+def other_times(data):
+    times = np.roll(np.asarray(data.train.times), 1)
+    return {"train": dataclasses.replace(data.train, times=times)}
+
+
+@pytest.mark.parametrize(
+    ("question", "change", "stage"),
+    [
+        ("inputs_match_targets", held_out_in_training, "split"),
+        ("preprocessing_same_everywhere", other_map_held_out, "encode"),
+        ("padding_id_reserved", from_zero, "encode"),
+        ("ids_unique", collided, "encode"),
+        ("timestamps_aligned", other_times, "time"),
+    ],
+)
+def test_spoiled_data_are_found(toy, question: str, change, stage: str) -> None:
+    finding = answer(BY_ID[question], with_data(toy, change))
+    assert (finding.verdict, finding.stage) == ("faulty", stage), finding.sentence
+
+
+def test_a_history_that_shows_its_target_is_found(toy) -> None:
+    def shows(data, split, index, max_len):
+        given = data.histories(split, index, max_len)
+        items, lengths = given.item_ids.copy(), given.lengths
+        items[np.arange(len(index)), lengths - 1] = np.asarray(split.targets)[index]
+        return given._replace(item_ids=items)
+
+    finding = answer(inputs_match_targets.QUESTION, Probe(toy(make_histories=shows)))
+    assert (finding.verdict, finding.stage) == ("faulty", "split")
+
+
+def renumbered(prepared, order: np.ndarray):
+    """Give the item with present id `order[i]` the id i + 1, everywhere."""
+    new_id = np.zeros(prepared.data.num_items + 1, dtype=np.int64)
+    new_id[order] = np.arange(1, len(order) + 1)
+
+    def packed(part):
+        return dataclasses.replace(part, items=new_id[part.items].astype(np.int32))
+
+    def split(part):
+        return dataclasses.replace(part, targets=new_id[part.targets], extra=packed(part.extra))
+
+    data = prepared.data
+    changed = dataclasses.replace(
+        data, train=packed(data.train), val=split(data.val), test=split(data.test)
+    )
+    labels = np.concatenate([prepared.item_labels[:1], prepared.item_labels[order]])
+    return dataclasses.replace(prepared, data=changed, item_labels=labels)
+
+
+def test_ids_that_follow_a_hash_of_names_are_found(toy) -> None:
+    original = toy().prepare
+
+    def hashed(log):
+        prepared = original(log)
+        keys = [zlib.crc32(name.encode()) for name in prepared.item_labels[1:]]
+        return renumbered(prepared, np.argsort(keys) + 1)
+
+    finding = answer(ids_unique.QUESTION, Probe(toy(prepare=hashed)))
+    assert (finding.verdict, finding.stage) == ("faulty", "encode")
+
+
+def test_preparation_that_looks_at_held_out_items_is_found(toy) -> None:
+    original = toy().prepare
+
+    def peeking(log):
+        prepared = original(log)
+        turn = int(np.asarray(prepared.data.test.targets)[:10].sum())
+        return renumbered(prepared, np.roll(np.arange(prepared.data.num_items), turn) + 1)
+
+    finding = answer(preprocessing_same_everywhere.QUESTION, Probe(toy(prepare=peeking)))
+    assert (finding.verdict, finding.stage, finding.rule) == ("faulty", "split", "intervention")
+
+
+def test_short_rows_are_suspect_and_never_faulty(healthy: Probe) -> None:
+    question = sequences_long_enough.QUESTION
+    evidence = question.measure(healthy)
+    for share, verdict in ((0.25, "healthy"), (0.26, "suspect")):
+        windows = dataclasses.replace(evidence.windows, short_share=share)
+        changed = dataclasses.replace(evidence, windows=windows)
+        assert question.judge(changed, question.limits).verdict == verdict
+
+
+def test_times_the_model_does_not_read_are_not_asked_of_batches(healthy: Probe) -> None:
+    question = timestamps_aligned.QUESTION
+    finding = answer(question, healthy)
+    assert finding.verdict == "healthy"
+    evidence = dataclasses.replace(question.measure(healthy), uses_times=True)
+    assert question.judge(evidence, question.limits).verdict == "undetermined"
+
+
+def test_lost_pairs_at_the_limit(healthy: Probe) -> None:
+    question = batch_and_length_suit.QUESTION
+    evidence = question.measure(healthy)
+    room = max(0.02, 1 / evidence.num_batches)
+    for share, verdict in ((room, "healthy"), (room + 0.001, "faulty")):
+        windows = dataclasses.replace(evidence.windows, lost_share=share)
+        changed = dataclasses.replace(evidence, windows=windows)
+        assert question.judge(changed, question.limits).verdict == verdict
+
+
+def test_preparation_without_a_log_stays_open(toy) -> None:
+    clean = toy()
+    probe = Probe(toy(log=None, ready=clean.prepared()))
+    for id in ("ids_unique", "timestamps_aligned", "padding_id_reserved"):
+        assert answer(BY_ID[id], probe).verdict == "undetermined"
