@@ -127,7 +127,13 @@ def _share(probe: Probe, seed: int, arm: Arm) -> float:
 
 
 def run(
-    probe: Probe, model: nn.Module, arm: Arm, seed: int, look: Callable[[], bool] = lambda: False
+    probe: Probe,
+    model: nn.Module,
+    arm: Arm,
+    seed: int,
+    look: Callable[[], bool] = lambda: False,
+    *,
+    every: int | None = None,
 ) -> None:
     """Train a model of the caller's own by the program's steps, at a constant learning rate.
 
@@ -137,11 +143,12 @@ def run(
         arm: How.
         seed: Of batches and noise.
         look: Called `LOOKS` times on the way; True ends the training.
+        every: Steps between two looks instead.
     """
     optimizer = probe.ask("make_optimizer", model)
     for group in optimizer.param_groups:
         group["lr"] *= arm.rate
-    every = max(1, arm.steps // LOOKS)
+    every = every or max(1, arm.steps // LOOKS)
     for number, batch in enumerate(_batches(probe, arm, seed), start=1):
         torch.manual_seed(seed * MOST_STEPS + number)
         probe.ask("train_step", probe.subject.loss, model, optimizer, batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks.diagnostics.question import Question
 from tasks.diagnostics.questions import (
     activations_alive,
+    baseline_confirms_pipeline,
     batch_and_length_suit,
     batch_stabilises_training,
     cells_follow_equations,
@@ -30,6 +31,7 @@ from tasks.diagnostics.questions import (
     loss_falls_each_epoch,
     loss_fits_task,
     loss_matches_output,
+    lstm_learns,
     negatives_as_declared,
     order_and_flow,
     output_fits_task,
@@ -45,6 +47,7 @@ from tasks.diagnostics.questions import (
     state_norms_bounded,
     states_not_degenerate,
     states_start_clean,
+    strip_down_ladder,
     targets_shifted_by_one,
     timestamps_aligned,
     validation_improves,
@@ -78,6 +81,7 @@ QUESTIONS: tuple[Question, ...] = (
     weights_move_and_stay_finite.QUESTION,
     internals_shown.QUESTION,
     simple_model_learns.QUESTION,
+    baseline_confirms_pipeline.QUESTION,
     xlstm_overfits_one_user.QUESTION,
     events_in_time_order.QUESTION,
     targets_shifted_by_one.QUESTION,
@@ -101,4 +105,6 @@ QUESTIONS: tuple[Question, ...] = (
     ranking_metrics_right.QUESTION,
     states_not_degenerate.QUESTION,
     gates_not_stuck.QUESTION,
+    lstm_learns.QUESTION,
+    strip_down_ladder.QUESTION,
 )
