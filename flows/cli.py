@@ -75,7 +75,9 @@ def run(
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="fetch, prepare, train, evaluate, diagnose, report")],
+    name: Annotated[
+        str, typer.Argument(help="fetch, prepare, check, train, evaluate, diagnose, report")
+    ],
     model: Annotated[str, typer.Option(help="Model to train (stage train).")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed to train with (stage train).")] = 0,
 ) -> None:
@@ -122,6 +124,39 @@ def diagnose(
     else:
         code = diagnose_command.diagnose_run(Path.cwd(), name, deep, fail_on, as_json)
     raise typer.Exit(code)
+
+
+@app.command()
+def tune(
+    name: RunName = "",
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="A neural model (repeatable).")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials per model.")] = 20,
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
+    devices: Annotated[
+        list[str] | None, typer.Option("--device", help="cpu, cuda:0, ... (repeatable).")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(min=0, help="Seconds after which no new trial starts; 0 has no end.")
+    ] = 0,
+    save: Annotated[Path | None, typer.Option(help="Write the best settings to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search settings with Optuna, the same number of trials for every model; resumable."""
+    from flows import tune_command
+
+    tune_command.tune(
+        Path.cwd(),
+        name=name,
+        models=models or (),
+        trials=trials,
+        workers=workers,
+        devices=devices or (),
+        budget=budget or float("inf"),
+        save=save,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -179,7 +214,7 @@ def _guarded(command: Callable[[], Any]) -> int:
         if debug:
             raise
         typer.echo(f"Error: {error}", err=True)
-        return 2 if isinstance(error, ValueError) else 1
+        return getattr(error, "exit_code", 2 if isinstance(error, ValueError) else 1)
     return 0
 
 

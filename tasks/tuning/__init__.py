@@ -1,0 +1,1 @@
+"""Hyper-parameter search with Optuna: the same budget and the same space for every model."""

@@ -1,0 +1,152 @@
+"""``assay tune``: search settings for the neural models, each with the same number of trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.workspace import find_project
+from tasks.settings import Settings, SettingsError, load_settings, settings_from_dict, write_params
+from tasks.tracking import trials as tracked
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from tasks.tuning.study import Search
+
+STORAGE = Path(".assay") / "tuning" / "journal.log"
+
+
+def tune(
+    start: Path,
+    *,
+    name: str = "",
+    models: Sequence[str] = (),
+    trials: int = 20,
+    workers: int = 1,
+    devices: Sequence[str] = (),
+    budget: float = float("inf"),
+    save: Path | None = None,
+    as_json: bool = False,
+) -> dict[str, Any]:
+    """Run or go on with a search, print the best settings and write them where asked.
+
+    Args:
+        start: Where the user stands.
+        name: Run below ``runs/`` whose settings and data are the base; the project when empty.
+        models: Neural models; by default those of the experiment.
+        trials: Trials per model.
+        workers: Processes side by side.
+        devices: Devices dealt out to them; the setting ``train.shared.device`` by default.
+        budget: Seconds after which no new trial starts.
+        save: Settings file to write the best settings to.
+        as_json: Print JSON.
+
+    Raises:
+        SettingsError: nothing is prepared yet, or no model can be tuned.
+    """
+    project = find_project(start)
+    folder = project / "runs" / name if name else project
+    data = folder / "data" / "prepared"
+    if not (data / "manifest.json").is_file():
+        raise SettingsError(f"{folder} holds no prepared data; run the stage first: assay run.")
+    settings = load_settings(folder / "params.yaml")
+    search = make_search(settings, data, folder / STORAGE, models, trials)
+    parent = tracked.begin_search(settings, folder) if settings.tracking.enabled else None
+
+    def tell(model: str, trial: FrozenTrial) -> None:
+        if not as_json:
+            print(describe(model, trial), flush=True)
+        if parent is not None:
+            log_trial(settings, parent, model, trial)
+
+    from tasks.tuning.study import best_section, run_search
+
+    counts = run_search(
+        search,
+        workers=workers,
+        devices=devices or (settings.train.shared.device,),
+        budget=budget,
+        on_trial=tell,
+    )
+    if parent is not None:
+        tracked.end_search(parent)
+    found = {model: best_section(search, model) for model in search.models}
+    if save is not None:
+        write_params(with_sections(settings, {m: s for m, (s, _) in found.items()}), save)
+    result = {
+        model: {"trials": counts[model], "val/ndcg_at_10": value, "settings": section}
+        for model, (section, value) in found.items()
+    }
+    print(json.dumps(result, indent=1) if as_json else summary(result, save))
+    return result
+
+
+def make_search(
+    settings: Settings, data: Path, storage: Path, models: Sequence[str], trials: int
+) -> Search:
+    """Return the search of these settings.
+
+    Raises:
+        SettingsError: no model of the experiment can be tuned.
+    """
+    from tasks.tuning.space import tunable
+    from tasks.tuning.study import Search
+
+    chosen = tuple(models) or tuple(m for m in settings.experiment.models if m in tunable())
+    if not chosen:
+        raise SettingsError(
+            "experiment.models has no model to tune; name some of "
+            f"{', '.join(tunable())} with --model."
+        )
+    shared = settings.train.shared.model_dump()
+    sections = {m: getattr(settings.train, m).model_dump() for m in tunable()}
+    return Search(data, storage, chosen, trials, shared, sections)
+
+
+def with_sections(settings: Settings, sections: dict[str, dict[str, Any]]) -> Settings:
+    """Return settings with these sections of ``train``."""
+    values = settings.model_dump(mode="json")
+    values["train"].update(sections)
+    return settings_from_dict(values, "tuned settings")
+
+
+def describe(model: str, trial: FrozenTrial) -> str:
+    """One line about a trial that ended."""
+    drawn = ", ".join(f"{name}={value}" for name, value in sorted(trial.params.items()))
+    epochs, seconds = trial.user_attrs.get("epochs", 0), trial.user_attrs.get("seconds", 0.0)
+    result = f"{trial.value:.4f}" if trial.value is not None else trial.state.name.lower()
+    return f"{model} {trial.number}: {result} after {epochs} epochs, {seconds:.0f} s ({drawn})"
+
+
+def log_trial(settings: Settings, parent: Any, model: str, trial: FrozenTrial) -> None:
+    """Log a trial that ended to MLflow."""
+    best = max(trial.intermediate_values.values(), default=float("nan"))
+    metrics = {"best/val/ndcg_at_10": best} if best == best else {}
+    if "num_parameters" in trial.user_attrs:
+        metrics["num_parameters"] = float(trial.user_attrs["num_parameters"])
+    tracked.log_trial(
+        settings,
+        parent,
+        model=model,
+        number=trial.number,
+        params=trial.params,
+        values=sorted(trial.intermediate_values.items()),
+        outcome=trial.state.name.lower(),
+        metrics=metrics,
+    )
+
+
+def summary(result: dict[str, Any], save: Path | None) -> str:
+    """The best settings in words."""
+    lines = []
+    for model, found in result.items():
+        lines.append(
+            f"{model}: best validation NDCG@10 {found['val/ndcg_at_10']:.4f} "
+            f"of {found['trials']} trials"
+        )
+    if save is not None:
+        lines.append(f"written to {save}; try it: assay run --params {save}")
+    return "\n".join(lines)

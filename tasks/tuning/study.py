@@ -1,0 +1,194 @@
+"""Studies: one per model, kept in a file, so that a killed search goes on where it stopped.
+
+Trials run in processes side by side, models in turn, so that an early end leaves every model with
+the same number. With more than one process the order in which results arrive, and so what is drawn
+next, depends on the machine; the settings that were found are what is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from tasks.tuning.space import drawn_section, tunable
+from tasks.tuning.trial import load_data, run_trial
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+STARTUP_TRIALS = 10
+"""Random draws before the sampler and the pruner learn from results."""
+PATIENT_EPOCHS = 5
+"""Epochs no trial is ended before."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched.
+
+    Attributes:
+        data: Folder of prepared data.
+        storage: File that keeps all trials.
+        models: Neural models.
+        trials: Trials per model.
+        shared: Values of `train.shared`, the same for all.
+        sections: Values of `train.<model>` to start from.
+        seed: Of the draws.
+    """
+
+    data: Path
+    storage: Path
+    models: tuple[str, ...]
+    trials: int
+    shared: Mapping[str, Any]
+    sections: Mapping[str, Mapping[str, Any]]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.models) - set(tunable())):
+            raise ValueError(
+                f"models {unknown} have nothing to tune; expected some of {', '.join(tunable())}."
+            )
+
+    def study_name(self, model: str) -> str:
+        """Name of a model's study; other settings or data make it another study."""
+        manifest = json.loads((self.data / "manifest.json").read_text(encoding="utf-8"))
+        about = [manifest["data_hash"], dict(self.shared), dict(self.sections[model]), self.seed]
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{model}-{digest}"
+
+
+def open_study(search: Search, model: str, worker: int = 0) -> optuna.Study:
+    """Open a model's study, or begin it."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        study_name=search.study_name(model),
+        storage=JournalStorage(JournalFileBackend(str(search.storage))),
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(
+            seed=search.seed * 1000 + worker, n_startup_trials=STARTUP_TRIALS, constant_liar=True
+        ),
+        pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, PATIENT_EPOCHS),
+    )
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that count against the budget: complete ones and those ended early."""
+    return study.get_trials(deepcopy=False, states=COUNTED)
+
+
+def run_search(
+    search: Search,
+    *,
+    workers: int = 1,
+    devices: Sequence[str] = ("auto",),
+    budget: float = float("inf"),
+    on_trial: Callable[[str, FrozenTrial], None] | None = None,
+) -> dict[str, int]:
+    """Run what is missing of a search and return the number of counted trials per model.
+
+    Trials that a killed search left running are begun anew.
+
+    Args:
+        search: What is searched.
+        workers: Processes side by side.
+        devices: `auto`, `cpu`, `cuda:0` ..., dealt out to the workers in turn.
+        budget: Seconds after which no new trial starts.
+        on_trial: Told of every trial, by model, as it ends.
+    """
+    search.storage.parent.mkdir(parents=True, exist_ok=True)
+    left = {model: search.trials - _clear(search, model) for model in search.models}
+    jobs = [model for n in range(search.trials) for model in search.models if n < left[model]]
+    deadline = time.monotonic() + budget
+    for model, number in _results(search, jobs, workers, devices, deadline):
+        if on_trial is not None:
+            on_trial(model, open_study(search, model).trials[number])
+    return {model: len(finished(open_study(search, model))) for model in search.models}
+
+
+def _clear(search: Search, model: str) -> int:
+    """Close what a killed search left running; return how many trials count."""
+    study = open_study(search, model)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    return len(finished(study))
+
+
+def _results(
+    search: Search, jobs: list[str], workers: int, devices: Sequence[str], deadline: float
+) -> Any:
+    """Yield model and trial number as trials end."""
+    if not jobs:
+        return
+    # Fresh processes: a forked one would inherit torch's threads.
+    context = get_context("spawn")
+    turns = context.Queue()
+    for number in range(workers):
+        turns.put((number, devices[number % len(devices)]))
+    with ProcessPoolExecutor(workers, context, _start_worker, (search, turns)) as pool:
+        queue, running = iter(jobs), set[Future[tuple[str, int]]]()
+        while True:
+            while len(running) < workers and time.monotonic() < deadline:
+                model = next(queue, None)
+                if model is None:
+                    break
+                running.add(pool.submit(_work, search, model))
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(search: Search, turns: Any) -> None:
+    number, device = turns.get()
+    _worker.update(number=number, device=device, data=load_data(search.data))
+
+
+def _work(search: Search, model: str) -> tuple[str, int]:
+    import torch
+
+    device = _worker["device"]
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+        device = "cuda"
+    study = open_study(search, model, _worker["number"])
+    trial = study.ask()
+    try:
+        shared = {**search.shared, "device": device}
+        value = run_trial(trial, model, _worker["data"], shared, search.sections[model])
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    except BaseException:
+        study.tell(trial, state=TrialState.FAIL)
+        raise
+    else:
+        study.tell(trial, value)
+    return model, trial.number
+
+
+def best_section(search: Search, model: str) -> tuple[dict[str, Any], float]:
+    """The settings of a model's best trial and its validation NDCG@10.
+
+    Raises:
+        ValueError: No trial is complete.
+    """
+    study = open_study(search, model)
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ValueError(f"{model} has no complete trial in {search.storage}; run more trials.")
+    best = study.best_trial
+    return drawn_section(best.params, dict(search.sections[model])), float(best.value)
