@@ -1,7 +1,7 @@
 # `make run` and `make test` set up everything they need in .venv first.
 # Settings: PYTHON (interpreter), TORCH (requirement), ARGS (passed to `assay run`), WORKERS (tests).
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-long check format browser audit clean
+.PHONY: help install run test test-long check format docs browser audit clean
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
@@ -54,6 +54,10 @@ check: $(STAMP) ## Lint, format and security rules
 format: $(STAMP) ## Apply the formatter
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## Write the pages that are made from the program
+	@$(BIN)/python -m docs.generate.settings
+	@$(BIN)/python -m docs.generate.notices
 
 browser: # the browser tests skip with a reason where this can't install one
 	@command -v chromium chromium-browser google-chrome >/dev/null || \

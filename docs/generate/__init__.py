@@ -1,0 +1,1 @@
+"""Pages that are made from the program: ``make docs`` writes them, tests compare them."""
