@@ -217,16 +217,21 @@ def _outcomes(futures: dict[str, PrefectFuture[StageResult]]) -> dict[str, str]:
         ExperimentFailedError: a stage failed.
     """
     outcomes: dict[str, str] = {}
-    failures: list[str] = []
+    failures: list[BaseException] = []
     for name, future in futures.items():
         if future.state.is_completed():
             outcomes[name] = future.result().outcome
         elif not future.state.is_pending():
-            failures.append(str(future.result(raise_on_failure=False)))
+            failures.append(future.result(raise_on_failure=False))
     if not failures:
         return outcomes
     skipped = [name for name, future in futures.items() if future.state.is_pending()]
     after = f"\nNot started, as they need what failed: {', '.join(skipped)}." if skipped else ""
+    # One stage that failed otherwise makes the whole a failure that another try may mend.
+    codes = {getattr(failure, "exit_code", 1) for failure in failures}
     raise ExperimentFailedError(
-        "\n".join(failures) + after + "\nWhat succeeded is kept; the same command continues there."
+        "\n".join(map(str, failures))
+        + after
+        + "\nWhat succeeded is kept; the same command continues there.",
+        exit_code=min(codes),
     )

@@ -25,16 +25,28 @@ CHATTER = (
     "Use `dvc push`",
 )
 """What DVC says after every stage and nobody needs to read in a log."""
-USER_ERROR = 2
-"""Exit code of a stage whose data or settings can't be used."""
 
 
 class StageFailedError(RuntimeError):
-    """A stage ended without success; another try may help."""
+    """A stage ended without success; another try may help.
+
+    Attributes:
+        exit_code: What the command that ran the stage ends with.
+    """
+
+    exit_code = 1
 
 
 class StageRefusedError(StageFailedError):
     """A stage says that its data or settings can't be used; another try can't help."""
+
+    exit_code = 2
+
+
+class FaultStopsRunError(StageRefusedError):
+    """The checks before training found a fault, so nothing was trained."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,8 @@ def _failure(stage: Stage, done: Completed, timeout_seconds: float) -> StageFail
         )
     code = _stage_code(done)
     shown = "\n".join(line for line in done.lines[-SHOWN_LINES:] if line.strip())
-    kind = StageRefusedError if code == USER_ERROR else StageFailedError
+    known = {kind.exit_code: kind for kind in (StageRefusedError, FaultStopsRunError)}
+    kind = known.get(code, StageFailedError)
     return kind(f"{stage.name} ended with exit code {code}. Its last lines:\n{shown}")
 
 

@@ -11,7 +11,17 @@ from tasks.settings import SettingsError
 
 
 class ExperimentFailedError(RuntimeError):
-    """Stages of an experiment failed; the message names them and says what to do."""
+    """Stages of an experiment failed; the message names them and says what to do.
+
+    Args:
+        message: For people.
+        exit_code: What the command ends with: 3 where the checks before training found a fault, 2
+            where data or settings can't be used, else 1.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 EXPECTED = (DagError, ExperimentFailedError, StageFailedError, WorkspaceBusyError, SettingsError)

@@ -1,7 +1,7 @@
 """``python -m tasks STAGE``: the command of every DVC stage. Starts no Prefect.
 
 Runs in the workspace, the folder that holds ``params.yaml``. Exit codes: 0 done, 1 the stage
-failed, 2 the data or settings can't be used.
+failed, 2 the data or settings can't be used, 3 the checks before training found a fault.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def run_stage(stage: str, workspace: Path, *, model: str = "", seed: int = 0) ->
     """Run one stage's core in ``workspace`` and return its small result values.
 
     Args:
-        stage: fetch, prepare, train, evaluate, diagnose or report.
+        stage: fetch, prepare, check, train, evaluate, diagnose or report.
         workspace: Folder with ``params.yaml``; outputs go below it.
         model: Model to train; read by the stage ``train`` only.
         seed: Seed to train with; read by the stage ``train`` only.
@@ -43,6 +43,10 @@ def run_stage(stage: str, workspace: Path, *, model: str = "", seed: int = 0) ->
         from tasks.data import prepare_stage
 
         return prepare_stage.run(settings, workspace)
+    if stage == "check":
+        from tasks.diagnostics import check_stage
+
+        return check_stage.run(settings, workspace)
     if stage == "train":
         from tasks.training import train_stage
 
@@ -62,7 +66,7 @@ def run_stage(stage: str, workspace: Path, *, model: str = "", seed: int = 0) ->
     raise ValueError(f"stage is {stage!r}; expected one of {', '.join(STAGES)}.")
 
 
-STAGES = ("fetch", "prepare", "train", "evaluate", "diagnose", "report")
+STAGES = ("fetch", "prepare", "check", "train", "evaluate", "diagnose", "report")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,11 +92,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report_failure(stage: str, error: Exception, debug: bool) -> int:
-    expected = isinstance(error, ValueError | OSError | ImportError)
+    # Errors that a script should tell apart bring their own code.
+    own_code = getattr(error, "exit_code", None)
+    expected = own_code is not None or isinstance(error, ValueError | OSError | ImportError)
     if debug or os.environ.get("ASSAY_DEBUG") or not expected:
         traceback.print_exception(error)
     print(f"{stage}: {error}", file=sys.stderr)
-    return 2 if isinstance(error, ValueError) else 1
+    return own_code or (2 if isinstance(error, ValueError) else 1)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from tasks import steps
 def compare_two(workspace: str = "."):
     steps.fetch(workspace)
     steps.prepare(workspace)
+    steps.check(workspace)
     for model in ("gru", "xlstm"):
         steps.train(workspace, model=model, seed=0)
     return steps.evaluate(workspace)
@@ -38,6 +39,12 @@ def fetch(workspace: str | Path) -> dict[str, Any]:
 def prepare(workspace: str | Path) -> dict[str, Any]:
     """Check, sort, encode, split and pack the log."""
     return run_stage("prepare", Path(workspace))
+
+
+@task(cache_policy=NO_CACHE)
+def check(workspace: str | Path) -> dict[str, Any]:
+    """Ask the exact questions about every neural model before any is trained."""
+    return run_stage("check", Path(workspace))
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train {model} seed {seed}")

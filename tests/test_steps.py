@@ -10,7 +10,7 @@ import pytest
 from tasks import steps
 
 
-@pytest.mark.parametrize("name", ["fetch", "prepare", "evaluate", "diagnose", "report"])
+@pytest.mark.parametrize("name", ["fetch", "prepare", "check", "evaluate", "diagnose", "report"])
 def test_a_task_runs_its_stage(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Any, ...]] = []
     monkeypatch.setattr(steps, "run_stage", lambda *a, **k: seen.append((*a, k)) or {"done": name})
@@ -33,5 +33,5 @@ def test_a_training_task_passes_model_and_seed(
 def test_nothing_is_cached_by_prefect() -> None:
     from prefect.cache_policies import NO_CACHE
 
-    tasks = (steps.fetch, steps.prepare, steps.train, steps.evaluate, steps.diagnose, steps.report)
-    assert all(task.cache_policy == NO_CACHE for task in tasks)
+    names = ("fetch", "prepare", "check", "train", "evaluate", "diagnose", "report")
+    assert all(getattr(steps, name).cache_policy == NO_CACHE for name in names)

@@ -77,12 +77,11 @@ def run(
     }
 
 
-def workspace_subject(settings: Settings, workspace: Path) -> Subject:
-    """Return the workspace's program: its log, its prepared data, its model and its peers."""
-    model, seed = settings.diagnose.model, settings.experiment.seeds[0]
+def subject_of(settings: Settings, workspace: Path, model: str) -> Subject:
+    """Return the workspace's program for one neural model: its log, its data, its code."""
     frame, _ = read_raw_log(workspace / "data" / "raw", choose_reading(settings.data))
     frame, _ = split_valid(frame)
-    subject = pipeline_subject(
+    return pipeline_subject(
         model,
         settings.train.shared.model_dump(),
         getattr(settings.train, model).model_dump(),
@@ -90,6 +89,12 @@ def workspace_subject(settings: Settings, workspace: Path) -> Subject:
         log=log_from_frame(frame),
         ready=load_prepared(workspace / "data" / "prepared"),
     )
+
+
+def workspace_subject(settings: Settings, workspace: Path) -> Subject:
+    """Return the program of the model under test, with what was trained of it and of its peers."""
+    model, seed = settings.diagnose.model, settings.experiment.seeds[0]
+    subject = subject_of(settings, workspace, model)
     peers = {
         name: trained
         for name in settings.experiment.models
@@ -101,15 +106,22 @@ def workspace_subject(settings: Settings, workspace: Path) -> Subject:
 def write_findings(
     workspace: Path, diagnosis: Diagnosis, *, errors: dict[str, str] | None = None
 ) -> Path:
-    """Write the findings in one move and return their path."""
-    folder = workspace / "artifacts" / "diagnosis"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the findings of the model under test and return their path."""
+    path = workspace / "artifacts" / "diagnosis" / FINDINGS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_document(path, diagnosis, errors=errors)
+    return path
+
+
+def write_document(
+    path: Path, diagnosis: Diagnosis, *, errors: dict[str, str] | None = None
+) -> None:
+    """Write findings as JSON in one move."""
     document = {**diagnosis.to_json(), "errors": errors or {}}
-    partial = folder / f".{FINDINGS_FILE}.part"
+    partial = path.with_name(f".{path.name}.part")
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, folder / FINDINGS_FILE)
-    return folder / FINDINGS_FILE
+    os.replace(partial, path)
 
 
 def _affordable(settings: Settings, subject: Subject) -> Mode:

@@ -58,3 +58,13 @@ class DiagnosisError(RuntimeError):
         )
         self.failures = failures
         self.diagnosis = diagnosis
+
+
+class FaultFoundError(RuntimeError):
+    """The checks before training found a fault: training would waste its hours.
+
+    Attributes:
+        exit_code: Of the process that ends by it, so that scripts can tell it from a failure.
+    """
+
+    exit_code = 3

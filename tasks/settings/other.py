@@ -13,6 +13,10 @@ ModelName = Literal[
 ]
 
 
+MAX_SEED = 2**32 - 1
+"""Largest seed every library takes."""
+
+
 class ExperimentSettings(Section):
     """Which models run, how often, and how many at a time."""
 
@@ -40,6 +44,10 @@ class ExperimentSettings(Section):
     def _non_negative(cls, values: tuple[int, ...]) -> tuple[int, ...]:
         if min(values) < 0:
             raise ValueError(f"{list(values)} holds a negative seed; expected 0 or more.")
+        if max(values) > MAX_SEED:
+            raise ValueError(
+                f"{list(values)} holds a seed above {MAX_SEED}; expected at most that."
+            )
         return values
 
 
@@ -50,13 +58,13 @@ class EvaluateSettings(Section):
     """Values of K."""
     filter_seen: Literal["both", "no", "yes"] = "both"
     """Rank all items, only items new to the user, or report both (the first is the headline)."""
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1, le=1_000_000)
     """Users scored at a time."""
     bootstrap_samples: int = Field(2000, ge=100, le=1_000_000)
     """Resamples behind each interval."""
     significance: float = Field(0.05, gt=0.0, lt=1.0)
     """Level of the paired tests after Holm's correction."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of the resampling."""
 
     @field_validator("cutoffs")
@@ -78,6 +86,9 @@ class DiagnoseSettings(Section):
     """Also run the interventions that train models."""
     fail_on: Literal["never", "faulty", "suspect"] = "never"
     """Verdict at which `assay diagnose` exits with code 1."""
+    before_training: Literal["stop", "warn", "off"] = "stop"
+    """What a fault found by the exact checks before any training does: stop the run with exit code
+    3, be reported, or nothing, as nothing is checked."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Seeds of the interventions."""
 

@@ -10,6 +10,7 @@ from tasks.tracking.delivery import Outcome, deliver
 from tasks.tracking.experiment import begin_experiment, end_experiment, model_run
 from tasks.tracking.results import log_evaluation, log_report
 from tasks.tracking.run import ModelRun, SilentRun
+from tasks.tracking.verdicts import log_refusal
 
 __all__ = [
     "Champion",
@@ -20,6 +21,7 @@ __all__ = [
     "deliver",
     "end_experiment",
     "log_evaluation",
+    "log_refusal",
     "log_report",
     "model_run",
     "read_champion",

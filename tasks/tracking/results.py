@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.settings import Settings
-from tasks.tracking import champion, experiment, identity, state
+from tasks.tracking import champion, experiment, identity, state, verdicts
 from tasks.tracking.run import ModelRun, RunLog
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def log_report(settings: Settings, workspace: Path) -> None:
         _log_results(settings, workspace)
     for name in ("report", "diagnosis"):
         log.add_copy("artifacts", workspace / "artifacts" / name, folder=name)
+    verdicts.log_verdicts(settings, workspace, log)
     if not log.entry.by_flow:
         experiment.end_experiment(workspace)
     else:

@@ -31,7 +31,7 @@ def test_stages_come_after_what_they_need(toy: Path) -> None:
 def test_the_projects_own_dag_has_every_stage(repository: Path) -> None:
     names = {stage.name.partition("@")[0] for stage in read_dag(repository)}
 
-    assert names == {"fetch", "prepare", "train", "evaluate", "diagnose", "report"}
+    assert names == {"fetch", "prepare", "check", "train", "evaluate", "diagnose", "report"}
 
 
 def test_a_broken_dag_is_named_with_its_line(toy: Path) -> None:

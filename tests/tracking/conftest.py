@@ -57,7 +57,7 @@ def settings() -> Settings:
 
 def toy_settings(**sections: Any) -> Settings:
     experiment = {"name": "toy", "models": ["popularity", "gru"]}
-    return settings_from_dict({"experiment": experiment, **sections})
+    return settings_from_dict({"experiment": experiment} | sections)
 
 
 @pytest.fixture
