@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import recommend_cli
 from flows.fault_cli import faults_app
 from tasks import quiet
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sources and logs.")
 app.add_typer(data_app, name="data")
 app.add_typer(faults_app, name="faults")
+recommend_cli.register(app)
 
 Overrides = Annotated[
     list[str] | None,

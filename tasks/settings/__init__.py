@@ -19,6 +19,7 @@ from tasks.settings.other import (
     ReportSettings,
     TrackingSettings,
 )
+from tasks.settings.recommend import RecommendSettings
 from tasks.settings.train import SharedTraining, TrainSettings, XLSTMSettings
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "EvaluateSettings",
     "ExperimentSettings",
     "ModelName",
+    "RecommendSettings",
     "ReportSettings",
     "Section",
     "Settings",

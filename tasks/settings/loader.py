@@ -25,6 +25,7 @@ from tasks.settings.other import (
     ReportSettings,
     TrackingSettings,
 )
+from tasks.settings.recommend import RecommendSettings
 from tasks.settings.train import TrainSettings
 
 MAX_PARAMS_BYTES = 1_000_000
@@ -51,6 +52,8 @@ class Settings(Section):
     """The HTML report."""
     tracking: TrackingSettings = TrackingSettings()
     """MLflow."""
+    recommend: RecommendSettings = RecommendSettings()
+    """Recommending with a trained model."""
 
 
 def read_params(path: Path) -> dict[str, Any]:
