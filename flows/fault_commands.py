@@ -14,13 +14,13 @@ from tasks.fault_benchmark.plan import (
     HEALTHY_MODELS,
     SCORING_SEEDS,
     Catalogue,
-    code_hash,
     fault_jobs,
     healthy_jobs,
 )
 from tasks.fault_benchmark.report import render
 from tasks.fault_benchmark.rows import RESULTS, Row, newest, read
 from tasks.fault_benchmark.score import Score, score
+from tasks.fault_benchmark.sources import code_hash
 
 DOCUMENT = Path("docs") / "fault_benchmark.md"
 

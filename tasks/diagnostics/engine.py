@@ -156,9 +156,11 @@ def diagnose_findings(subject: str, mode: Mode, findings: Iterable[Finding]) -> 
 def _most_to_blame(findings: tuple[Finding, ...]) -> tuple[Check | None, Finding | None]:
     """Return the check to blame and its finding.
 
-    Of questions that share a check, the one that is mainly about its stage speaks.
+    Of questions that share a check, the one that is mainly about its stage speaks. Where something
+    is faulty, what is only suspect neither comes first nor explains it.
     """
     broken = [(check, finding) for finding in findings for check in finding.checks if check.broken]
+    broken = [pair for pair in broken if pair[0].verdict == "faulty"] or broken
     if not broken:
         return None, None
     stages = {check.stage for check, _ in broken}

@@ -205,6 +205,7 @@ class Subject:
         evaluate: (subject, model, split name) -> metrics as the pipeline reports them.
         train: (subject, seed) -> a whole training; used by the deep mode only.
         trained: A finished training of the model under test.
+        failure: How its training failed, "" where it did not.
         peers: Other models trained on the same data, by name, such as popularity, gru, lstm.
     """
 
@@ -229,6 +230,7 @@ class Subject:
     evaluate: Callable[[Subject, nn.Module, str], dict[str, float]] | None = None
     train: Train | None = None
     trained: Trained | None = None
+    failure: str = ""
     peers: Mapping[str, Trained] = field(default_factory=dict)
 
     def prepared(self) -> PreparedLog:
@@ -249,7 +251,7 @@ class Subject:
         """Return a copy with other parts.
 
         Whatever was derived from a replaced part is dropped, so that it is derived again:
-        `ready` when `log` or `prepare` changes, `trained` when anything else does.
+        `ready` when `log` or `prepare` changes, `trained` and `failure` when anything else does.
         """
         unknown = sorted(set(parts) - {item.name for item in dataclasses.fields(self)})
         if unknown:
@@ -259,4 +261,5 @@ class Subject:
             parts.setdefault("ready", None)
         if set(parts) - {"name", "peers"}:
             parts.setdefault("trained", None)
+            parts.setdefault("failure", "")
         return dataclasses.replace(self, **parts)

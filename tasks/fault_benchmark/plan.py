@@ -29,9 +29,6 @@ FAULT_MODELS = ("gru", "xlstm")
 
 HEALTHY_MODELS = tuple(MODELS)
 
-SOURCES = ("tasks/data", "tasks/baselines", "tasks/training", "tasks/evaluation")
-JUDGES = ("tasks/diagnostics", "tasks/faults", "tasks/fault_benchmark", "xlstm_model")
-
 
 @dataclass(frozen=True)
 class Job:
@@ -44,6 +41,7 @@ class Job:
         data: `synthetic`, or the path of a log.
         seed: Of log, weights and probe.
         settings: Of a clean program; faults and variants bring their own.
+        effort: Mode of diagnosis; "" leaves it to the label, or is `exact` for healthy programs.
     """
 
     kind: Kind
@@ -52,11 +50,13 @@ class Job:
     data: str
     seed: int
     settings: tuple[tuple[str, Any], ...] = ()
+    effort: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str, int]:
+    def key(self) -> tuple[str, str, str, str, int, str]:
         """Identity of the job; its results are kept under it."""
-        return (self.kind, self.id, self.model, Path(self.data).name.split(".")[0], self.seed)
+        data = Path(self.data).name.split(".")[0]
+        return (self.kind, self.id, self.model, data, self.seed, self.effort)
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def healthy_jobs(
     seeds: Sequence[int] = DEVELOPMENT_SEEDS,
     models: Sequence[str] = HEALTHY_MODELS,
     only: Sequence[str] = (),
+    effort: str = "",
 ) -> list[Job]:
     """Return a job per healthy variant, model it is meant for, log and seed."""
     _check_ids(only, catalogue)
@@ -163,7 +164,7 @@ def healthy_jobs(
                 if (only and variant.id not in only) or not _fits(variant.settings, log):
                     continue
                 for model in _suited(variant, _models(variant.models, models)):
-                    jobs.append(Job("healthy", variant.id, model, log, seed))
+                    jobs.append(Job("healthy", variant.id, model, log, seed, effort=effort))
     return jobs
 
 
@@ -173,16 +174,6 @@ def clean_job(job: Job, catalogue: Catalogue) -> Job:
     settings = tuple(sorted(fault.needs.items()))
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8] if settings else "usual"
     return Job("clean", digest, job.model, job.data, job.seed, settings)
-
-
-def code_hash(root: Path) -> str:
-    """Return a digest of every source file that can change a result."""
-    digest = hashlib.sha256()
-    for room in (*SOURCES, *JUDGES):
-        for path in sorted((root / room).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _fits(settings: Mapping[str, Any], data: str) -> bool:

@@ -48,6 +48,8 @@ class Row:
         seconds: Processor time of all that was run.
         failed: Questions that failed by a bug of their own; they are neither red nor green.
         crashed: Why there is no diagnosis at all, "" when there is one.
+        effort: Of the job.
+        extra: What else is worth keeping.
     """
 
     kind: str
@@ -66,18 +68,19 @@ class Row:
     seconds: float = 0.0
     failed: tuple[str, ...] = ()
     crashed: str = ""
+    effort: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def key(self) -> tuple[str, str, str, str, int]:
+    def key(self) -> tuple[str, str, str, str, int, str]:
         """Identity of the job."""
-        return (self.kind, self.id, self.model, self.data, self.seed)
+        return (self.kind, self.id, self.model, self.data, self.seed, self.effort)
 
     @classmethod
     def of(cls, job: Job, code: str, **values: Any) -> Row:
         """Return the row of a job."""
-        kind, id, model, data, seed = job.key
-        return cls(kind, id, model, data, seed, code, **values)
+        kind, id, model, data, seed, effort = job.key
+        return cls(kind, id, model, data, seed, code, effort=effort, **values)
 
     @classmethod
     def from_json(cls, text: str) -> Row:

@@ -56,42 +56,54 @@ def with_data_ready(subject: Subject) -> Subject:
         return subject
 
 
-def run_job(job: Job, catalogue: Catalogue, code: str, effort: Effort | None = None) -> Row:
-    """Diagnose the program of a job in the cheapest mode that may see something.
+def run_job(job: Job, catalogue: Catalogue, code: str) -> Row:
+    """Diagnose the program of a job.
 
-    Modes are tried from the cheapest up to the one the label asks for, and no further than the
-    first in which something turns red.
+    A faulty program is diagnosed as a run of the pipeline is: before training, and, where nothing
+    is shown to be broken, after training. The interventions of the deep mode follow where the label
+    asks for them or a symptom does. Everything else is diagnosed in the job's one mode.
 
     Args:
         job: What to run.
         catalogue: Where faults and variants are found.
         code: Digest of the sources, kept with the row.
-        effort: The dearest mode; a fault's own where not given, exact for everything else.
     """
     start = time.process_time()
-    if effort is None:
-        is_fault = job.kind in ("listed", "held_out", "own")
-        effort = catalogue.faults[job.id][1].effort if is_fault else "exact"
     try:
         subject = subject_of(job, catalogue)
-        values = _diagnose(subject, job.seed, effort)
+        if job.kind in ("listed", "held_out", "own"):
+            values = _escalate(subject, job.seed, catalogue.faults[job.id][1].effort)
+        else:
+            values = _in_mode(subject, job.seed, job.effort or "exact")
     except Exception as error:
         values = {"crashed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     return Row.of(job, code, seconds=round(time.process_time() - start, 3), **values)
 
 
-def _diagnose(subject: Subject, seed: int, effort: Effort) -> dict[str, Any]:
+def _escalate(subject: Subject, seed: int, effort: Effort) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for mode in MODES[: MODES.index(effort) + 1]:
+    for mode in MODES:
+        if mode == "deep" and effort != "deep" and not values["reds"]:
+            break
         if mode == "after_training":
-            try:
-                subject = subject.replace(trained=subject.train(subject, seed))
-            except ArithmeticError as error:
-                values["extra"] = {"training": str(error)[:300]}
-        values |= _values(subject, mode, seed)
-        if values["reds"]:
+            subject = _with_training(subject, seed)
+        values = _values(subject, mode, seed)
+        if any(red.rule in DETECTING_RULES for red in values["reds"]):
             break
     return values
+
+
+def _in_mode(subject: Subject, seed: int, mode: str) -> dict[str, Any]:
+    if mode != "exact":
+        subject = _with_training(subject, seed)
+    return _values(subject, mode, seed)
+
+
+def _with_training(subject: Subject, seed: int) -> Subject:
+    try:
+        return subject.replace(trained=subject.train(subject, seed))
+    except ArithmeticError as error:
+        return subject.replace(failure=str(error)[:300])
 
 
 def _values(subject: Subject, mode: Mode, seed: int) -> dict[str, Any]:

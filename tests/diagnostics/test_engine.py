@@ -89,3 +89,12 @@ def test_exit_codes() -> None:
     assert [exit_code(diagnosis, level) for level in ("never", "faulty", "suspect")] == [0, 1, 1]
     with pytest.raises(ValueError, match="fail_on"):
         exit_code(diagnosis, "always")
+
+
+def test_what_is_only_suspect_neither_explains_a_fault_nor_comes_before_it() -> None:
+    limit = Limit(0.0, "made up")
+    suspect = Check("early", 1.0, "", limit, "core", "exact", breach="suspect")
+    faulty = Check("late", 1.0, "", limit, "activation", "exact", explained_by=("core",))
+    findings = [conclude(name, "G1", name, (c,), {}) for name, c in (("a", suspect), ("b", faulty))]
+    diagnosis = diagnose_findings("made up", "exact", findings)
+    assert (diagnosis.stage, diagnosis.question) == ("activation", "b")

@@ -9,9 +9,10 @@ import pytest
 from tasks.fault_benchmark.campaign import run_campaign, with_clean_programs
 from tasks.fault_benchmark.clean import clean_subject
 from tasks.fault_benchmark.logs import SYNTHETIC, real_log
-from tasks.fault_benchmark.plan import Catalogue, code_hash, fault_jobs, healthy_jobs
+from tasks.fault_benchmark.plan import Catalogue, fault_jobs, healthy_jobs
 from tasks.fault_benchmark.rows import Row, append, newest, read
 from tasks.fault_benchmark.runner import run_job
+from tasks.fault_benchmark.sources import START, code_hash, reachable
 
 
 def test_faults_go_into_models_they_fit() -> None:
@@ -56,13 +57,36 @@ def test_every_clean_program_is_run_once() -> None:
     ]
 
 
-def test_the_digest_follows_the_sources(tmp_path: Path) -> None:
-    (tmp_path / "tasks" / "faults").mkdir(parents=True)
-    source = tmp_path / "tasks" / "faults" / "a.py"
-    source.write_text("a = 1\n")
-    before = code_hash(tmp_path)
-    source.write_text("a = 2\n")
-    assert code_hash(tmp_path) != before
+def test_the_digest_follows_what_is_imported(tmp_path: Path) -> None:
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "start.py").write_text("def run():\n    from tasks import used\n")
+    used, other = folder / "used.py", folder / "other.py"
+    used.write_text("a = 1\n")
+    other.write_text("a = 1\n")
+    before = code_hash(tmp_path, "tasks.start")
+    other.write_text("a = 2\n")
+    assert code_hash(tmp_path, "tasks.start") == before
+    used.write_text("a = 2\n")
+    assert code_hash(tmp_path, "tasks.start") != before
+
+
+def test_questions_faults_and_training_can_change_a_result_and_reports_cannot(
+    repository: Path,
+) -> None:
+    names = {str(path.relative_to(repository)) for path in reachable(repository, START)}
+    assert {
+        "tasks/diagnostics/questions/loss_falls.py",
+        "tasks/diagnostics/measurements/cures.py",
+        "tasks/faults/core_faults.py",
+        "tasks/training/loop.py",
+        "xlstm_model/__init__.py",
+    } <= names
+    assert not names & {
+        "tasks/diagnostics/diagnose_stage.py",
+        "tasks/fault_benchmark/report.py",
+        "tasks/fault_benchmark/score.py",
+    }
 
 
 def test_rows_survive_a_cut_line(tmp_path: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import quantity
 
 PREFIX = "val/"
+SAME = 1e-3
+"""Difference of a metric below which two evaluations count as one; two examples' worth where there
+are few: arithmetic of another device or thread count moves near ties."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class HandedOver:
     difference: float = quantity("largest difference of a validation metric from the record")
     shortfall: float = quantity("best metric of any epoch minus that of the epoch called best")
     num_examples: int = quantity("validation examples")
+    record_holds: bool = quantity("some weights validate as the record says of their epoch")
+    record_is_test: bool = quantity("the record of the best epoch is what these weights test at")
     worst_metric: str = ""
 
 
@@ -43,11 +50,7 @@ def measure(probe: Probe) -> HandedOver:
     examples = len(probe.data.val)
     if examples == 0:
         raise NotMeasuredError("validation examples")
-    subject = probe.subject.replace(ready=probe.prepared)
-    model = probe.model(trained=True)
-    with torch.no_grad():
-        found = probe.ask("evaluate", subject, model, "val")
-    again = {name.removeprefix(PREFIX): float(value) for name, value in found.items()}
+    again = _evaluated(probe, probe.model(trained=True), "val")
     shared = sorted(set(again) & set(rows[best]))
     if not shared:
         raise NotMeasuredError(
@@ -55,14 +58,40 @@ def measure(probe: Probe) -> HandedOver:
         )
     distances = {epoch: _distance(row, again, shared) for epoch, row in rows.items()}
     worst = max(shared, key=lambda name: abs(again[name] - rows[best][name]))
+    nearest = min(distances, key=lambda epoch: distances[epoch])
+    same = max(SAME, 2.0 / examples)
+    differs = distances[best] > same
+    tested = _evaluated(probe, probe.model(trained=True), "test") if differs else {}
     return HandedOver(
         best_epoch=int(best),
-        nearest_epoch=min(distances, key=lambda epoch: distances[epoch]),
+        nearest_epoch=nearest,
         difference=distances[best],
         shortfall=_shortfall(rows, int(best)),
         num_examples=examples,
+        record_holds=distances[nearest] <= same or _last_holds(probe, rows, shared, same),
+        record_is_test=differs
+        and set(shared) <= set(tested)
+        and _distance(rows[best], tested, shared) <= SAME,
         worst_metric=worst,
     )
+
+
+def _evaluated(probe: Probe, model: nn.Module, split: str) -> dict[str, float]:
+    """Metrics of a split by the program's own evaluation, without the split's name."""
+    with torch.no_grad():
+        found = probe.ask("evaluate", probe.subject.replace(ready=probe.prepared), model, split)
+    return {name.removeprefix(f"{split}/"): float(value) for name, value in found.items()}
+
+
+def _last_holds(
+    probe: Probe, rows: dict[int, dict[str, float]], names: list[str], same: float
+) -> bool:
+    """Whether the weights of the last step validate as the last epoch's record says."""
+    last = probe.subject.trained.last_model
+    if last is None:
+        return False
+    again = _evaluated(probe, copy.deepcopy(last).eval(), "val")
+    return _distance(rows[max(rows)], again, names) <= same
 
 
 def validation(row: Mapping[str, Any]) -> dict[str, float]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from tasks.diagnostics.measurements.handed_over import validation
 from tasks.diagnostics.measurements.loss_curve import column
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import quantity
+from tasks.diagnostics.subject import Trained
 from tasks.training.gates import has_gates
 
 EPOCH_QUANTITIES = ("train/loss", "learning_rate")
@@ -62,7 +64,7 @@ def measure(probe: Probe) -> TrainingRecords:
     if trained is None:
         raise NotMeasuredError("a finished training; train the model, then run `assay diagnose`")
     if not trained.epochs:
-        raise NotMeasuredError("a record of the epochs (epochs.jsonl)")
+        return _nothing_of(trained.record)
     rows = trained.epochs
     absent = [name for name in EPOCH_QUANTITIES if any(name not in row for row in rows)]
     absent += [] if all(validation(row) for row in rows) else ["val/..."]
@@ -70,7 +72,8 @@ def measure(probe: Probe) -> TrainingRecords:
     frozen = [name for name in ("train/loss",) if is_frozen(column(rows, name))]
     # Single metrics may rest, and all are 0 where nothing is hit; together they move with weights.
     values = [column(rows, f"val/{name}") for name in metrics]
-    if any(v.any() for v in values) and all(is_frozen(v) for v in values):
+    rests = any(v.any() for v in values) and all(is_frozen(v) for v in values)
+    if rests and not unmoved_epochs(trained):
         frozen.append("val/...")
     numbers = column(rows, "epoch")
     foreign = _foreign(probe)
@@ -86,6 +89,25 @@ def measure(probe: Probe) -> TrainingRecords:
         first_frozen=frozen[0] if frozen else "",
         first_foreign=foreign[0] if foreign else "",
     )
+
+
+def _nothing_of(record: Mapping[str, Any]) -> TrainingRecords:
+    """Epochs without a row: missing where the run says that it made some."""
+    if not record.get("num_epochs"):
+        raise NotMeasuredError("a record of the epochs (epochs.jsonl)")
+    absent = (*EPOCH_QUANTITIES, "val/...")
+    first = f"{absent[0]}: {record['num_epochs']} epochs were made and none has a row"
+    return TrainingRecords(0, len(absent), 0, 0, 0, None, first_absent=first)
+
+
+def unmoved_epochs(trained: Trained) -> int:
+    """Epochs after the best one over which no weight moved, 0 where nothing is kept to tell."""
+    last, best = trained.last_model, trained.record.get("best_epoch")
+    if last is None or last is trained.model or not isinstance(best, int):
+        return 0
+    kept = trained.model.state_dict()
+    rests = all(torch.equal(value, kept[name]) for name, value in last.state_dict().items())
+    return max(0, len(trained.epochs) - best) if rests else 0
 
 
 def is_frozen(values: np.ndarray) -> bool:

@@ -4,9 +4,11 @@ Reads: the windows of an epoch beside the training sequences; the declared longe
 record; in the deep mode, where a training has no skill, one of four times as many steps.
 
 Rule: no window is longer than declared, and an epoch leaves out no more than 2 % of the pairs that
-a window of that length could hold (exact counts). A training without skill that a longer one has
-(two seeds) is suspect, and so is one that ended before the declared epochs though validation did
-not end it: a short budget may be meant.
+a window of that length could hold (exact counts). A training that its budget ended, not validation,
+while its loss was falling and before it learned what it was shown, needs no less than a quarter of
+the gain of transition counts (paired over users); where it has less and four times as many steps
+have half of it (two seeds), the length is the cause. One that ended before the declared epochs
+though validation did not end it is suspect: it may have been stopped by hand.
 
 Limits: 2 %: dropping the last incomplete batch of an epoch loses up to a batch of rows, which is
 below that in all but tiny data sets; there the limit is one batch. A quarter of the gain of
@@ -24,16 +26,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from tasks.diagnostics.finding import Finding, Limit, exact
-from tasks.diagnostics.measurements import window_lengths
+from tasks.diagnostics.finding import Check, Finding, Limit, exact
+from tasks.diagnostics.measurements import skill, trained_out, window_lengths
 from tasks.diagnostics.measurements.cure_checks import (
+    EARLIER,
     Remedies,
     cure_check,
     look_for_cures,
 )
-from tasks.diagnostics.measurements.skill import REACHED
+from tasks.diagnostics.measurements.skill import REACHED, Skill
 from tasks.diagnostics.measurements.window_lengths import WindowLengths
 from tasks.diagnostics.probe import MAX_BATCHES, Probe
+from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, NotOfferedError
 from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
@@ -41,6 +45,7 @@ LIMITS = {
     "too_long": Limit(0, "declared longest window"),
     "epochs": Limit(0, "declared epochs, unless validation ends the training"),
     "longer": Limit(REACHED, "share below which a training counts as one without skill"),
+    "unfinished": Limit(REACHED, "counting is the least to reach; healthy trainings pass 0.6"),
 }
 
 
@@ -52,16 +57,39 @@ class Evidence:
     num_batches: int = quantity("batches of an epoch")
     missing_epochs: int | None = quantity("declared epochs that were not made, for no reason")
     remedies: Remedies = field(default_factory=Remedies)
+    skill: Skill | None = None
+    finished: str = ""
 
 
 def measure(probe: Probe) -> Evidence:
     """Count what windows hold, and epochs; try a longer training where there is no skill."""
+    found, finished = _cut_short(probe)
     return Evidence(
         windows=probe.evidence(window_lengths.measure),
         num_batches=len(probe.all_batches),
         missing_epochs=_missing_epochs(probe),
         remedies=look_for_cures(probe),
+        skill=found,
+        finished=finished,
     )
+
+
+def _cut_short(probe: Probe) -> tuple[Skill | None, str]:
+    """Return the skill of a training its budget cut short, or why there is none to judge."""
+    trained = probe.subject.trained
+    if trained is None or not probe.allows("after_training") or not trained.epochs:
+        return None, ""
+    if trained.record.get("stop_reason") == "patience":
+        return None, "validation ended the training"
+    try:
+        found, state = probe.evidence(skill.measure), probe.evidence(trained_out.measure)
+    except (NotMeasuredError, NotOfferedError, NotApplicableError):
+        return None, ""
+    if not found.learnable:
+        return found, "transition counts rank no better than popularity"
+    if state.fits_training or state.levelled:
+        return found, "the training came to rest, or learned what it was shown"
+    return found, ""
 
 
 def _missing_epochs(probe: Probe) -> int | None:
@@ -71,6 +99,10 @@ def _missing_epochs(probe: Probe) -> int | None:
     if trained.record["stop_reason"] == "patience":
         return 0
     return max(0, probe.subject.declared.max_epochs - len(trained.epochs))
+
+
+def _cured(evidence: Evidence) -> bool:
+    return evidence.remedies.cures is not None and evidence.remedies.cures.cured_by("longer")
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
@@ -107,6 +139,21 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         missing="the records of a finished training",
         essential=False,
     )
+    unfinished = Check(
+        name="gain over popularity per gain of transition counts when the budget ended training",
+        value=evidence.skill.share if evidence.skill else None,
+        unit="",
+        limit=limits["unfinished"],
+        stage="batching",
+        rule="statistical",
+        relation="at_least",
+        p_value=evidence.skill.p_below if evidence.skill and not evidence.finished else None,
+        missing="the records of a finished training",
+        proof=evidence.finished,
+        essential=False,
+        explained_by=(*EARLIER, "learning_rate", "core", "embedding", "metric", "inference"),
+        advice=("raise train.shared.max_epochs, or lower train.shared.batch_size",),
+    )
     more = dataclasses.replace(
         cure_check(
             evidence.remedies,
@@ -116,9 +163,9 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             "raise train.shared.max_epochs, or patience if it ended the training",
         ),
         limit=limits["longer"],
-        breach="suspect",
+        breach="faulty" if _cured(evidence) else "suspect",
     )
-    return QUESTION.finding(evidence, lost, longer, epochs, more)
+    return QUESTION.finding(evidence, lost, longer, epochs, unfinished, more)
 
 
 QUESTION = Question(

@@ -7,7 +7,7 @@ the last event's time on scores.
 Rule: what spoils the histories has to cost the model at least a fifth of what it costs counting by
 the last item (paired over users). Where it costs counting nothing, the data do not need it, and
 nothing is judged. A declared time feature reaches the score after its event and no earlier one
-(identities); one whose gaps can be shuffled for free is suspect.
+(identities, before any training); one whose gaps can be shuffled for free is suspect.
 
 Limits: a fifth of the loss of counting, tested one-sided; healthy trainings measured 0.7 and more.
 1e-6 is float32 resolution, 1e-4 its rounding with room. Two standard errors for times: they are a
@@ -30,7 +30,7 @@ from tasks.diagnostics.measurements.skill import REACHED
 from tasks.diagnostics.measurements.time_influence import TimeInfluence
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError
-from tasks.diagnostics.question import Limits, Question, quantity
+from tasks.diagnostics.question import COMMANDS, Limits, Question, quantity
 from tasks.diagnostics.stages import Stage
 
 LIMITS = {
@@ -46,7 +46,7 @@ CAUSES: tuple[Stage, ...] = ("batch", "causal", "gradient_flow", "optimiser", "i
 class Evidence:
     """What spoiled histories cost."""
 
-    ablations: Ablations
+    ablations: Ablations | None
     influence: TimeInfluence | None
     lacking: str
     uses_times: bool = quantity("the model is declared to read times")
@@ -63,6 +63,8 @@ def measure(probe: Probe) -> Evidence:
             influence = probe.evidence(time_influence.measure)
         except NotMeasuredError as problem:
             lacking = str(problem)
+    if probe.subject.trained is None or not probe.allows("after_training"):
+        return Evidence(None, influence, lacking, uses_times, False, COMMANDS["after_training"])
     found, state = probe.evidence(skill.measure), probe.evidence(trained_out.measure)
     return Evidence(
         ablations=probe.evidence(ablations.measure),
@@ -103,7 +105,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
     )
     times = Check(
         name="loss of NDCG by shuffled time gaps",
-        value=found.times,
+        value=found.times if found else None,
         unit="standard errors",
         limit=limits["times"],
         stage="time",
@@ -115,13 +117,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         essential=False,
         advice=("set train.<model>.time_gaps to false: the model is as good without",),
     )
-    items = _spoiled("renamed items", found.items, evidence, limits, "embedding")
-    order = _spoiled("shuffled order", found.order, evidence, limits, "core")
+    items = _spoiled("renamed items", found and found.items, evidence, limits, "embedding")
+    order = _spoiled("shuffled order", found and found.order, evidence, limits, "core")
     return QUESTION.finding(evidence, items, order, reaches, causal, times)
 
 
-def _spoiled(what: str, found: Ablation, evidence: Evidence, limits: Limits, stage: Stage) -> Check:
-    judged = evidence.learned or found.share >= limits["used"].value
+def _spoiled(
+    what: str, found: Ablation | None, evidence: Evidence, limits: Limits, stage: Stage
+) -> Check:
+    judged = found is not None and (evidence.learned or found.share >= limits["used"].value)
     return Check(
         name=f"loss of NDCG by {what}, per loss of transition counts",
         value=found.share if judged else None,
@@ -132,7 +136,9 @@ def _spoiled(what: str, found: Ablation, evidence: Evidence, limits: Limits, sta
         relation="at_least",
         p_value=found.p_unused if judged else None,
         missing=evidence.unlearned,
-        proof="" if found.matters else f"{what} cost transition counts nothing on these data",
+        proof=""
+        if not found or found.matters
+        else f"{what} cost transition counts nothing on these data",
         explained_by=CAUSES if stage == "embedding" else ("embedding", *CAUSES),
         advice=("change one item of a history and compare scores: does it reach the head?",),
     )
@@ -143,7 +149,7 @@ QUESTION = Question(
     number="X12",
     title="Does the trained model use the items, their order and their times?",
     stages=("embedding", "time", "core"),
-    mode="after_training",
+    mode="exact",
     measure=measure,
     judge=judge,
     limits=LIMITS,

@@ -99,6 +99,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "return scores for every position, also for a single event",
         unit="shapes",
         where=evidence.shapes.first_failure,
+        explained_by=("numeric",),
     )
     histories = evidence.histories
     other = exact(

@@ -4,13 +4,14 @@ Reads: the declared loss of trained weights on real training windows, recomputed
 dropout off; the same loss of items scored alike, by popularity, and by transition counts on events
 they have not seen; the loss and the learning rate per epoch.
 
-Rule: a training whose loss is level has taken off at least a quarter of what knowing the items'
-popularity takes off, the first thing any model learns. Where popularity takes off next to nothing,
-or where the loss still falls, that is not judged. A level loss that is no better than popularity's
-where transitions tell more is suspect: models rest there for a while before they find any order. A
-learning rate of almost nothing through most of the training is a cause of its own. In the deep
-mode, a training without skill is made again by the program's own steps at a constant rate: if that
-has skill (two seeds), schedule, stopping or the choice of weights took it away.
+Rule: a training ends in finite numbers. One whose loss is level has taken off at least a quarter of
+what knowing the items' popularity takes off, the first thing any model learns. Where popularity
+takes off next to nothing, or where the loss still falls, that is not judged. A level loss that is
+no better than popularity's where transitions tell more is suspect: models rest there for a while
+before they find any order. A learning rate of almost nothing through most of the training is a
+cause of its own, and so are weights that rest for epochs. In the deep mode, a training without
+skill is made again by the program's own steps at a constant rate: if that has skill (two seeds),
+schedule, stopping or the choice of weights took it away.
 
 Limits: a quarter of popularity's fall: healthy trainings measured 0.9 and more of it within a
 hundred steps. 2 % as the least fall that is worth a comparison. Half of the epochs: a schedule may
@@ -39,6 +40,7 @@ from tasks.diagnostics.measurements.cure_checks import (
 )
 from tasks.diagnostics.measurements.loss_outcome import LossOutcome
 from tasks.diagnostics.measurements.trained_out import TrainedOut
+from tasks.diagnostics.measurements.training_records import unmoved_epochs
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import Limits, Question, quantity
@@ -57,12 +59,14 @@ LIMITS = {
 class Evidence:
     """The loss after training, and what it is compared with."""
 
-    outcome: LossOutcome
-    state: TrainedOut
+    outcome: LossOutcome | None
+    state: TrainedOut | None
     bad_weights: int = quantity("trained parameters that are not finite")
     slow_share: float | None = quantity("share of epochs at under 0.001 of the peak learning rate")
     recorded: float | None = quantity("recorded loss of the last epoch")
+    unmoved_epochs: int = quantity("epochs without any movement", default=0)
     remedies: Remedies = field(default_factory=Remedies)
+    failure: str = ""
 
     @property
     def lowest(self) -> float:
@@ -73,6 +77,8 @@ class Evidence:
 
 def measure(probe: Probe) -> Evidence:
     """Recompute the loss and read the learning rates."""
+    if probe.subject.trained is None and probe.subject.failure:
+        return Evidence(None, None, 0, None, None, failure=probe.subject.failure)
     model = probe.model(trained=True)
     try:
         curve = probe.evidence(loss_curve.measure)
@@ -84,12 +90,15 @@ def measure(probe: Probe) -> Evidence:
         bad_weights=sum(not bool(torch.isfinite(p).all()) for p in model.parameters()),
         slow_share=None if curve is None else curve.slow_share,
         recorded=None if curve is None else curve.last,
+        unmoved_epochs=unmoved_epochs(probe.subject.trained),
         remedies=look_for_cures(probe),
     )
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Lower than counting allows for, on a training that is over."""
+    if evidence.failure:
+        return QUESTION.finding(evidence, _failed(evidence, limits))
     outcome, state = evidence.outcome, evidence.state
     finite = exact(
         "number of trained parameters that are not finite",
@@ -142,6 +151,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         essential=False,
         advice=("look at train.shared.schedule and warmup_steps: the rate falls too early",),
     )
+    rests = exact(
+        "number of epochs after the best one over which no weight moved",
+        evidence.unmoved_epochs,
+        limits["finite"],
+        "learning_rate",
+        "look at the learning rate of every step: is it 0 long before the end?",
+        unit="epochs",
+        explained_by=("optimiser", "gradient_flow", "loss", "embedding", "core", "clipping"),
+    )
     again = cure_check(
         evidence.remedies,
         "again",
@@ -150,14 +168,27 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "compare the rate of every step, the epoch training ended and the weights it kept",
         explained_by=("metric",),
     )
-    return QUESTION.finding(evidence, finite, fall, beyond, slow, again)
+    return QUESTION.finding(evidence, finite, fall, beyond, slow, rests, again)
+
+
+def _failed(evidence: Evidence, limits: Limits) -> Check:
+    return exact(
+        "number of trainings that could not go on",
+        1,
+        limits["finite"],
+        "numeric",
+        "look at the step that is named: which loss, gradient or weight is not finite there?",
+        unit="trainings",
+        where=evidence.failure,
+        explained_by=("loss", "cell", "embedding", "clipping", "regularisation", "learning_rate"),
+    )
 
 
 QUESTION = Question(
     id="loss_falls",
     number="G20",
     title="Has training lowered the loss, as far as the data allow at all?",
-    stages=("symptom", "learning_rate"),
+    stages=("symptom", "learning_rate", "numeric"),
     mode="after_training",
     measure=measure,
     judge=judge,

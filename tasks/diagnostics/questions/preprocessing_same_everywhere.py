@@ -1,11 +1,13 @@
 """G6. Are training, validation and test data prepared and scored in one and the same way?
 
 Reads: the encoding of every split joined with the log; a second preparation in which held-out
-items were exchanged; the scores of test users by the program's path and by plain inference.
+items were exchanged; the scores of test users by the program's path and by plain inference; the
+first batches of an epoch, made twice.
 
 Rule: a raw item has one id in every split; exchanging held-out items leaves every training array
 byte-identical (an intervention on nothing but held-out rows); the history a user is scored on is
-the user's own, as the split says, and its score is that of plain, unpadded inference.
+the user's own, as the split says, and its score is that of plain, unpadded inference; the batches
+of a seed and an epoch are the same when they are made again.
 
 Limits: zero for ids, arrays and histories; 1e-3 of the spread for scores (float32 sums in other
 batch shapes differ by 1e-6).
@@ -21,10 +23,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import deletion, id_map, inference_oracle, log_coverage
+from tasks.diagnostics.measurements import (
+    deletion,
+    id_map,
+    inference_oracle,
+    log_coverage,
+    repeated_batches,
+)
 from tasks.diagnostics.measurements.deletion import Deletion
 from tasks.diagnostics.measurements.id_map import IdMap
 from tasks.diagnostics.measurements.inference_oracle import InferenceOracle
+from tasks.diagnostics.measurements.repeated_batches import RepeatedBatches
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, NotOfferedError
 from tasks.diagnostics.question import Limits, Question, quantity
@@ -43,6 +52,7 @@ class Evidence:
     inference: InferenceOracle
     deletion: Deletion | None
     no_deletion: str
+    repeated: RepeatedBatches
     lost_events: int | None = quantity("events of the log in no sequence, without a filter")
 
 
@@ -62,6 +72,7 @@ def measure(probe: Probe) -> Evidence:
         inference=probe.evidence(inference_oracle.measure),
         deletion=found,
         no_deletion=reason,
+        repeated=probe.evidence(repeated_batches.measure),
         lost_events=lost,
     )
 
@@ -117,7 +128,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         essential=False,
         explained_by=("time", "encode", "order"),
     )
-    return QUESTION.finding(evidence, ids, lost, scope, intervention, histories, scores)
+    repeated = exact(
+        "number of batches that differ when the same seed and epoch make them again",
+        evidence.repeated.different,
+        limits["count"],
+        "stochastic",
+        "derive the order of windows from seed and epoch; seed the workers of a loader",
+        unit="batches",
+    )
+    return QUESTION.finding(evidence, ids, lost, scope, intervention, histories, scores, repeated)
 
 
 def _intervention(evidence: Evidence, limits: Limits) -> Check:
@@ -143,7 +162,7 @@ QUESTION = Question(
     id="preprocessing_same_everywhere",
     number="G6",
     title="Are training, validation and test data prepared and scored in one and the same way?",
-    stages=("encode", "split", "inference"),
+    stages=("encode", "split", "inference", "stochastic"),
     mode="exact",
     measure=measure,
     judge=judge,

@@ -5,7 +5,8 @@ perfect ones, constant ones, and ones where padding scores highest.
 
 Rule: ranks and metric values equal independent ones on tie-free scores; a perfect score ranks
 first; a score that is the same for every item gets no more hits than chance; padding takes no
-rank; and reported metrics are those of plain inference and counting. Exact, but for the constant
+rank; and reported metrics are those of plain inference and counting: where they are not, though the
+program's histories, scores and ranks are, the counting is to blame. Exact, but for the constant
 score under random tie-breaking, which is bounded by chance plus five standard errors.
 
 Limits: ranks are integers and must agree; metric values are float64 sums of one term, 1e-9.
@@ -42,6 +43,7 @@ class Evidence:
     oracle: MetricOracle
     full_ranking: bool
     end_error: float | None = quantity("distance of a reported metric from the recomputed range")
+    parts_error: float | None = quantity("the same distance by the program's parts, averaged here")
     worst_metric: str = ""
     no_end: str = ""
 
@@ -53,8 +55,8 @@ def measure(probe: Probe) -> Evidence:
     try:
         end = probe.evidence(end_to_end.measure)
     except (NotOfferedError, NotMeasuredError) as error:
-        return Evidence(oracle, full, None, no_end=str(error))
-    return Evidence(oracle, full, end.largest_error, end.worst_metric)
+        return Evidence(oracle, full, None, None, no_end=str(error))
+    return Evidence(oracle, full, end.largest_error, end.by_parts, end.worst_metric)
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
@@ -110,12 +112,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         where=oracle.worst_metric,
         advice=("compare with 1 / log2(rank + 1), 1 / rank and rank <= K",),
     )
+    apart = evidence.parts_error
+    parts_hold = apart is not None and apart <= limits["reported"].value
     reported = Check(
         name="distance of a reported metric from that of plain inference and counting",
         value=evidence.end_error,
         unit="",
         limit=limits["reported"],
-        stage="inference",
+        # Right in its parts and wrong in the end: it is the counting that is wrong.
+        stage="metric" if parts_hold else "inference",
         rule="oracle",
         where=evidence.worst_metric,
         missing=evidence.no_end,

@@ -9,7 +9,9 @@ at least a quarter of their gain (paired over users). One that came to rest with
 suspect: models rest at popularity's level for a while before they find any order. One that is
 still learning is not judged, nor is anything where transitions do not beat popularity. The weights
 handed over validate as the record says of the best epoch, and that epoch is the best of its metric
-(identities).
+(identities). Where they do not, the record may be that of the test split; where another epoch's
+record is theirs, or the last weights validate as recorded, other weights are scored than were
+chosen; else the metric is another one.
 
 Limits: a quarter of the gain of transition counts, tested one-sided: healthy trainings measured 0.8
 and more of it. Validation again: two users' worth, or 0.001 where there are many: arithmetic of
@@ -32,6 +34,7 @@ from tasks.diagnostics.measurements.trained_out import TrainedOut
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError
 from tasks.diagnostics.question import Limits, Question
+from tasks.diagnostics.stages import Stage
 
 LIMITS = {
     "share": Limit(REACHED, "counting is the least to reach; healthy trainings pass 0.8"),
@@ -91,7 +94,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         value=weights.difference if weights else None,
         unit="",
         limit=Limit(max(limits["same"].value, room), limits["same"].source),
-        stage="metric",
+        stage=_place(weights),
         rule="oracle",
         where=f"these weights validate like epoch {weights.nearest_epoch}, the record names "
         f"{weights.best_epoch}"
@@ -99,7 +102,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         else "",
         missing=evidence.lacking,
         essential=False,
-        explained_by=("stochastic", "state", "batch", "inference"),
+        explained_by=("stochastic", "state", "batch", "monitoring"),
         advice=("restore the best epoch's weights before evaluating, and validate on val alone",),
     )
     best = Check(
@@ -111,16 +114,26 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         rule="exact",
         missing=evidence.lacking,
         essential=False,
+        explained_by=("monitoring",),
         advice=("compare epochs by the monitored metric, larger is better",),
     )
     return QUESTION.finding(evidence, share, same, best)
+
+
+def _place(weights: HandedOver | None) -> Stage:
+    """Where weights went astray whose validation is not the one on record."""
+    if weights is None or weights.shortfall > 0:
+        return "metric"
+    if weights.record_is_test:
+        return "split"
+    return "inference" if weights.record_holds else "metric"
 
 
 QUESTION = Question(
     id="validation_improves",
     number="G21",
     title="Does the model rank better than popularity, and are the best weights the ones kept?",
-    stages=("symptom", "metric"),
+    stages=("symptom", "inference", "metric", "split"),
     mode="after_training",
     measure=measure,
     judge=judge,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -13,6 +14,7 @@ from tasks.diagnostics.finding import Finding
 from tasks.diagnostics.measurements.loss_curve import read_curve
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.questions import (
+    batch_and_length_suit,
     distributions_reasonable,
     loss_falls,
     loss_falls_each_epoch,
@@ -246,3 +248,51 @@ def test_too_few_users_leave_the_questions_open(toy) -> None:
     few = Probe(toy(log=log.keep(np.isin(log.user, [f"u{n}" for n in range(12)]))))
     for question in (simple_model_learns, distributions_reasonable):
         assert answer(question.QUESTION, few).verdict == "undetermined"
+
+
+def test_a_training_that_ended_with_nan_is_found_by_its_failure(toy) -> None:
+    subject = dataclasses.replace(toy(), failure="the loss is not finite at step 6")
+    finding = answer(loss_falls.QUESTION, Probe(subject, "after_training"))
+    assert (finding.verdict, finding.stage, finding.rule) == ("faulty", "numeric", "exact")
+    assert "step 6" in finding.sentence
+
+
+def test_other_weights_than_the_best_are_named_by_what_holds(healthy_trained: Probe) -> None:
+    subject = healthy_trained.subject
+    kept = subject.trained
+    other = subject.build_model(subject.prepared().data.num_items, 9).eval()
+    swapped = dataclasses.replace(kept, model=other, last_model=None)
+
+    def finding_of(trained):
+        changed = dataclasses.replace(subject, trained=trained)
+        return answer(validation_improves.QUESTION, Probe(changed, "after_training"))
+
+    best = kept.record["best_epoch"]
+    tested = {name.replace("test/", "val/"): value for name, value in kept.metrics.items()}
+    rows = tuple({**row, **tested} if row["epoch"] == best else row for row in kept.epochs)
+    on_test = dataclasses.replace(kept, epochs=rows)
+    untold = dataclasses.replace(swapped, record={**kept.record})
+    assert finding_of(untold).stage in ("metric", "inference")
+    assert finding_of(on_test).stage in ("split", "metric")
+
+
+def test_weights_that_rest_for_epochs_are_the_rate_s_fault(healthy_trained: Probe) -> None:
+    subject = healthy_trained.subject
+    kept = subject.trained
+    record = {**kept.record, "best_epoch": 3}
+    rests = dataclasses.replace(kept, record=record, last_model=copy.deepcopy(kept.model))
+    changed = dataclasses.replace(subject, trained=rests)
+    finding = answer(loss_falls.QUESTION, Probe(changed, "after_training"))
+    assert (finding.verdict, finding.stage) == ("faulty", "learning_rate")
+
+
+def test_a_budget_that_ends_a_training_early_is_named(trained) -> None:
+    probe = trained(epochs=1, make_optimizer=stepping(3e-3), log=make_log(num_users=240))
+    finding = answer(batch_and_length_suit.QUESTION, probe)
+    found = {check.name: check for check in finding.checks}
+    cut = found["gain over popularity per gain of transition counts when the budget ended training"]
+    assert (cut.verdict, cut.stage) == ("faulty", "batching")
+
+
+def test_a_finished_training_is_not_called_short(healthy_trained: Probe) -> None:
+    assert answer(batch_and_length_suit.QUESTION, healthy_trained).verdict == "healthy"

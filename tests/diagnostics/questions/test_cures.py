@@ -56,6 +56,10 @@ def test_a_cure_names_its_cause(change: str, healthy_trained: Probe) -> None:
     module, verdict, stage = CHANGES[change]
     evidence = module.measure(healthy_trained)
     limit = 0.25 if change == "longer" else 0.5
+    if change == "longer":
+        remedies = Remedies(tried(longer=0.5))
+        cured = module.judge(dataclasses.replace(evidence, remedies=remedies), module.LIMITS)
+        assert (cured.verdict, cured.stage) == ("faulty", stage)
     for share, expected in ((limit, None), (limit + 0.01, stage)):
         remedies = Remedies(tried(**{change: share}))
         found = module.judge(dataclasses.replace(evidence, remedies=remedies), module.LIMITS)

@@ -208,3 +208,23 @@ def test_preparation_without_a_log_stays_open(toy) -> None:
     probe = Probe(toy(log=None, ready=clean.prepared()))
     for id in ("ids_unique", "timestamps_aligned", "padding_id_reserved"):
         assert answer(BY_ID[id], probe).verdict == "undetermined"
+
+
+def test_batches_that_nobody_can_make_again_are_found(toy) -> None:
+    original, drawn = toy().make_batches, iter(range(1, 100))
+
+    def unseeded(prepared, seed, epoch):
+        yield from original(prepared, seed + next(drawn), epoch)
+
+    finding = answer(preprocessing_same_everywhere.QUESTION, Probe(toy(make_batches=unseeded)))
+    assert (finding.verdict, finding.stage) == ("faulty", "stochastic")
+
+
+def test_batches_drawn_from_the_global_generator_can_be_made_again(toy) -> None:
+    original = toy().make_batches
+
+    def by_global_seed(prepared, seed, epoch):
+        yield from original(prepared, int(torch.randint(1000, ())), epoch)
+
+    probe = Probe(toy(make_batches=by_global_seed))
+    assert answer(preprocessing_same_everywhere.QUESTION, probe).verdict == "healthy"

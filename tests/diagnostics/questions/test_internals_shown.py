@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -149,8 +150,25 @@ def test_no_hit_at_all_is_no_stale_record(recorded) -> None:
 def test_undetermined_without_records(recorded, toy) -> None:
     epochs, steps, record = records()
     assert answer(QUESTION, Probe(toy(), "after_training")).verdict == "undetermined"
-    assert answer(QUESTION, recorded([], steps, record)).verdict == "undetermined"
+    assert answer(QUESTION, recorded([], steps, {})).verdict == "undetermined"
     assert answer(QUESTION, recorded(epochs, [], record)).verdict == "undetermined"
+
+
+def test_epochs_that_were_made_and_left_no_row_are_missing(recorded) -> None:
+    _, steps, record = records()
+    finding = answer(QUESTION, recorded([], steps, record))
+    assert (finding.verdict, finding.stage) == ("faulty", "monitoring")
+
+
+def test_curves_of_weights_that_rest_are_true(recorded) -> None:
+    epochs, steps, record = records()
+    still = [{**row, "val/ndcg_at_10": 0.2} for row in epochs]
+    probe = recorded(still, steps, record | {"best_epoch": 1})
+    assert answer(QUESTION, probe).verdict == "faulty"
+    kept = probe.subject.trained
+    rests = dataclasses.replace(kept, last_model=copy.deepcopy(kept.model))
+    subject = dataclasses.replace(probe.subject, trained=rests)
+    assert answer(QUESTION, Probe(subject, "after_training")).verdict == "healthy"
 
 
 def test_records_of_another_data_set_are_found(recorded) -> None:

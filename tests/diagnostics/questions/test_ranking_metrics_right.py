@@ -74,4 +74,27 @@ def test_metrics_of_another_split_are_found(toy) -> None:
         return {name.replace("val/", "test/"): value for name, value in values.items()}
 
     finding = answer(QUESTION, Probe(toy(evaluate=on_validation)))
+    assert (finding.verdict, finding.stage) == ("faulty", "metric")
+
+
+def test_a_mean_of_unequal_batches_is_the_counting_s_fault(toy) -> None:
+    original = toy().evaluate
+
+    def uneven(subject, model, split_name):
+        values = original(subject, model, split_name)
+        return {name: 0.9 * value for name, value in values.items()}
+
+    finding = answer(QUESTION, Probe(toy(evaluate=uneven)))
+    assert (finding.verdict, finding.stage) == ("faulty", "metric")
+
+
+def test_wrong_scores_behind_wrong_metrics_are_the_inference_s_fault(toy) -> None:
+    score = toy().score
+
+    def reversed_scores(model, *given):
+        scores = -score(model, *given)
+        scores[:, 0] = -torch.inf
+        return scores
+
+    finding = answer(QUESTION, Probe(toy(score=reversed_scores)))
     assert (finding.verdict, finding.stage) == ("faulty", "inference")
