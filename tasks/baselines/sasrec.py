@@ -208,6 +208,13 @@ class TransformerBlock(nn.Module):
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
         return self._add(x, attended), AttentionCache(keys, values)
 
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """Shares (B, NH, S, S) in which each position of (B, S, D) reads those up to itself."""
+        queries, keys, _ = self._heads(x)
+        scores = queries @ keys.transpose(-1, -2) * keys.shape[-1] ** -0.5
+        future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+        return scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (B, NH, S, DH)."""
         projected = self.qkv(self.attention_norm(x)).chunk(3, dim=-1)

@@ -18,6 +18,7 @@ from tasks.diagnostics.engine import Diagnosis, exit_code, run_questions
 from tasks.diagnostics.finding import Finding
 from tasks.diagnostics.pipeline_log import load_prepared, log_from_frame
 from tasks.diagnostics.pipeline_subject import pipeline_subject
+from tasks.diagnostics.plots.write import measure_plots, write_plots
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import DiagnosisError
 from tasks.diagnostics.question import Mode
@@ -37,6 +38,8 @@ def run(
     on_finding: Callable[[Finding], None] | None = None,
 ) -> dict[str, Any]:
     """Diagnose the model named in the settings; write ``artifacts/diagnosis/findings.json``.
+
+    What the report draws of data and models is measured too, into ``artifacts/diagnosis/plots``.
 
     Args:
         settings: All settings.
@@ -67,6 +70,7 @@ def run(
         headline = f"{diagnosis.headline} {distance}".strip()
         diagnosis = dataclasses.replace(diagnosis, headline=headline)
     write_findings(workspace, diagnosis)
+    write_plots(workspace, _plots(settings, workspace), probe)
     counts = {verdict: count for verdict, count in diagnosis.count().items() if count}
     return {
         "headline": diagnosis.headline,
@@ -122,6 +126,17 @@ def write_document(
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+def _plots(settings: Settings, workspace: Path) -> dict[str, Any]:
+    return measure_plots(
+        workspace,
+        models=settings.experiment.models,
+        seed=settings.experiment.seeds[0],
+        model_under_test=settings.diagnose.model,
+        num_sample_users=settings.report.num_sample_users,
+        max_seq_len=settings.train.shared.max_seq_len,
+    )
 
 
 def _affordable(settings: Settings, subject: Subject) -> Mode:
