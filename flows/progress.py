@@ -14,18 +14,24 @@ from contextlib import contextmanager
 
 from prefect.logging.configuration import setup_logging
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from tasks.progress import spell_seconds
 
 EPOCH = re.compile(r"^(\S+) seed (\d+): epoch (\d+)/(\d+): (.*)$")
 KEPT = re.compile(r"^(\S+) seed (\d+): kept epoch (.*)$")
+SHARE = re.compile(r"^(\S+): (\d+)% done, about (.*) left$")
+SUMMARY = re.compile(r"^(prepare|check|evaluate|diagnose|report): \S+ = ")
 RETRY = re.compile(r"^Task run failed with exception: \w+\([\"'](.*?)[.:\\\"']")
 ENDED = re.compile(r"^(Finished in state|Beginning flow run)")
 NOISE = re.compile(
     r"^(> |$|Updating lock file|Generating lock file|Use `dvc push`|To (track|enable)|\s+(git|dvc) "
-    r"|Running stage|Stage '.*' didn't change|Finished in state|Created (task|flow) run"
-    r"|train: |\S+: (folder|file|licence|sha256|size|source|report) = )"
+    r"|Running stage|Stage '.*' (didn't change|is cached)|Finished in state"
+    r"|Created (task|flow) run|train: |WARNING: stage: .* is frozen"
+    r"|\S+: (folder|file|licence|sha256|size|source|report) = )"
 )
 """Lines that tell a watcher nothing."""
+EMPTY = {"note": "", "left": ""}
 
 
 class TerminalHandler(logging.Handler):
@@ -44,9 +50,9 @@ class TerminalHandler(logging.Handler):
         self.bars = Progress(
             TextColumn("{task.description:<22}"),
             BarColumn(bar_width=24),
-            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[unit]} {task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
             disable=not is_live,
         )
@@ -64,7 +70,11 @@ class TerminalHandler(logging.Handler):
             self._update(*found.groups())
         elif found := KEPT.match(message):
             self._finish(*found.groups())
+        elif found := SHARE.match(message):
+            self._advance(*found.groups())
         elif not NOISE.match(message):
+            if found := SUMMARY.match(message):
+                self._remove(found.group(1))
             self._print(message, "dim")
 
     def _print(self, text: str, style: str) -> None:
@@ -75,16 +85,30 @@ class TerminalHandler(logging.Handler):
             return
         key = f"{model} seed {seed}"
         if key not in self._tasks:
-            self._tasks[key] = self.bars.add_task(key, total=int(total), note="")
+            self._tasks[key] = self.bars.add_task(key, total=int(total), **EMPTY, unit="epoch")
         metric = re.search(r"val/ndcg_at_10 [\d.]+", rest)
         note = metric.group().replace("val/ndcg_at_10", "val NDCG@10") if metric else ""
-        self.bars.update(self._tasks[key], completed=int(epoch), note=note)
+        seconds = re.search(r"\(([\d.]+) s\)", rest)
+        # Training may stop before the last epoch, hence `at most`.
+        rest_seconds = float(seconds.group(1)) * (int(total) - int(epoch)) if seconds else 0.0
+        left = f"at most {spell_seconds(rest_seconds)} left" if seconds else ""
+        self.bars.update(self._tasks[key], completed=int(epoch), note=note, left=left)
+
+    def _advance(self, stage: str, percent: str, left: str) -> None:
+        if not self._is_live:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self.bars.add_task(stage, total=100, **EMPTY, unit="%")
+        self.bars.update(self._tasks[stage], completed=int(percent), left=f"about {left} left")
 
     def _finish(self, model: str, seed: str, rest: str) -> None:
         key = f"{model} seed {seed}"
+        self._remove(key)
+        self._print(f"{key}: kept epoch {rest}", "")
+
+    def _remove(self, key: str) -> None:
         if key in self._tasks:
             self.bars.remove_task(self._tasks.pop(key))
-        self._print(f"{key}: kept epoch {rest}", "")
 
 
 @contextmanager

@@ -7,9 +7,11 @@ failed, 2 the data or settings can't be used, 3 the checks before training found
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +60,21 @@ def run_stage(stage: str, workspace: Path, *, model: str = "", seed: int = 0) ->
     if stage == "diagnose":
         from tasks.diagnostics import diagnose_stage
 
-        return diagnose_stage.run(settings, workspace)
+        return diagnose_stage.run(settings, workspace, on_finding=_count_answers())
     if stage == "report":
         from tasks.report import report_stage
 
         return report_stage.run(settings, workspace)
     raise ValueError(f"stage is {stage!r}; expected one of {', '.join(STAGES)}.")
+
+
+def _count_answers() -> Callable[[object], None]:
+    """Told of each answer, says how far the diagnosis is."""
+    from tasks.diagnostics.questions import QUESTIONS
+    from tasks.progress import Progress
+
+    progress, numbers = Progress("diagnose"), itertools.count(1)
+    return lambda _: progress.at(next(numbers) / len(QUESTIONS))
 
 
 STAGES = ("fetch", "prepare", "check", "train", "evaluate", "diagnose", "report")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -37,6 +38,7 @@ def build_prepared(
     *,
     quarantine: pl.DataFrame | None = None,
     source: dict | None = None,
+    on_sequences: Callable[[], None] = lambda: None,
 ) -> dict:
     """Prepare a valid log and write the prepared folder in one step.
 
@@ -49,6 +51,7 @@ def build_prepared(
         recipe: How to prepare.
         quarantine: Rows that were unusable, with the columns of ``QUARANTINE``.
         source: What is known of the log's origin, JSON-ready, without absolute paths.
+        on_sequences: Called when the sequences are made, before files and checks.
 
     Returns:
         The manifest.
@@ -59,6 +62,7 @@ def build_prepared(
     """
     quarantine = pl.DataFrame(schema=QUARANTINE) if quarantine is None else quarantine
     preparation = prepare(frame, recipe)
+    on_sequences()
     with replaced_folder(folder) as partial:
         save_arrays(partial, preparation.arrays)
         preparation.items.write_csv(partial / "items.csv", "item_id")

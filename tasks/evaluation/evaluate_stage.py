@@ -31,6 +31,7 @@ from tasks.evaluation.results import (
     stack_seeds,
     summary_rows,
 )
+from tasks.progress import Progress
 from tasks.settings import Settings
 from tasks.training.models import load_recommender
 
@@ -86,13 +87,16 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
 
 def _rank_models(settings: Settings, workspace: Path, data: PreparedData) -> list[ModelRanks]:
     """Rank both splits with every model and seed; one model is in memory at a time."""
-    results = []
+    results: list[ModelRanks] = []
+    progress = Progress("evaluate")
+    trainings = len(settings.experiment.models) * len(settings.experiment.seeds)
     for model in settings.experiment.models:
         for seed in settings.experiment.seeds:
             recommender = _load(workspace, model, seed, data)
             for split in (data.val, data.test):
                 ranked = _rank(settings, recommender, data, split)
                 results.append(ModelRanks(model, seed, split.name, ranked))
+            progress.at(len(results) / (2 * trainings))
             logger.info("evaluated %s, seed %d", model, seed)
     return results
 
