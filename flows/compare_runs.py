@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.workspace import find_project
+from flows.workspace import find_project, run_folder
 from tasks.report.headline import METRIC, display
 from tasks.report.records import Records, read_records
 from tasks.settings import Settings, SettingsError, load_settings
@@ -52,7 +52,7 @@ def finished_runs(project: Path) -> list[str]:
 
 
 def _load(project: Path, name: str) -> tuple[Settings, Records]:
-    folder = project if name == PROJECT else project / "runs" / name
+    folder = project if name == PROJECT else run_folder(project, name)
     if not (folder / "params.yaml").is_file():
         known = ", ".join(finished_runs(project)) or "none yet"
         raise SettingsError(f"run {name!r} does not exist; finished runs: {known}.")

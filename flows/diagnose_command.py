@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.workspace import find_project
+from flows.workspace import find_project, run_folder
 from tasks.settings import DiagnoseSettings, Settings, SettingsError, load_settings
 
 MARKS = {
@@ -32,7 +32,7 @@ def diagnose_run(start: Path, name: str, deep: bool, fail_on: str, as_json: bool
         SettingsError: there is no such run, or nothing is prepared yet.
     """
     project = find_project(start)
-    folder = project / "runs" / name if name else project
+    folder = run_folder(project, name)
     if not (folder / "data" / "prepared" / "manifest.json").is_file():
         raise SettingsError(
             f"{folder} holds no prepared data. Run the experiment first: assay run."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import webbrowser
 from collections.abc import Iterable
 from pathlib import Path
 
-from flows.workspace import Workspace, find_project, open_workspace
+from flows.workspace import Workspace, find_project, open_workspace, run_folder
 from tasks.settings import SettingsError
 
 REPORT = Path("artifacts") / "report" / "report.html"
@@ -87,20 +88,20 @@ def _refetch_changed_log(workspace: Workspace) -> None:
         (workspace.folder / "data" / "raw" / "source.json").unlink()
 
 
-def show_report(start: Path, name: str, open_it: bool) -> None:
+def show_report(start: Path, name: str, open_it: bool, as_json: bool = False) -> None:
     """Print the path of a report, and open it where asked.
 
     Raises:
         SettingsError: there is no report yet.
     """
     project = find_project(start)
-    folder = project / "runs" / name if name else project
+    folder = run_folder(project, name)
     path = folder / REPORT
     if not path.is_file():
         finished = sorted(str(p.parents[2].name) for p in project.glob(f"runs/*/{REPORT}"))
         known = f" Runs with a report: {', '.join(finished)}." if finished else ""
         raise SettingsError(f"{path} does not exist. Run the experiment first: assay run.{known}")
-    print(path)
+    print(json.dumps({"report": str(path), "url": path.as_uri()}) if as_json else path)
     if open_it:
         webbrowser.open(path.as_uri())
 

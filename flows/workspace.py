@@ -58,6 +58,15 @@ def find_project(start: Path) -> Path:
     )
 
 
+def run_folder(project: Path, name: str) -> Path:
+    """Folder of the run called ``name``, below ``runs/`` and nowhere else; the project without one.
+
+    Raises:
+        SettingsError: the name can't be a folder name.
+    """
+    return project / "runs" / _checked(name) if name else project
+
+
 def open_workspace(
     start: Path, *, params: Path | None = None, overrides: Iterable[str] = (), name: str = ""
 ) -> Workspace:
@@ -79,7 +88,7 @@ def open_workspace(
     if params is None and not overrides and not name:
         return Workspace(project, settings, project)
     settings = _absolute_data_path(settings, start)
-    folder = project / "runs" / (_checked(name) if name else _name(settings, params, overrides))
+    folder = run_folder(project, name or _name(settings, params, overrides))
     _create(folder, settings, project)
     return Workspace(folder, settings, project)
 
@@ -97,8 +106,8 @@ def _absolute_data_path(settings: Settings, start: Path) -> Settings:
 def _checked(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.=-]*", name) or len(name) > MAX_NAME_LENGTH:
         raise SettingsError(
-            f"run name {name!r} can't be a folder name; expected letters, digits, '.', '_', '=' "
-            f"and '-', at most {MAX_NAME_LENGTH}."
+            f"run name {name!r:.200} can't be a folder name; expected letters, digits, '.', '_', "
+            f"'=' and '-', at most {MAX_NAME_LENGTH}."
         )
     return name
 

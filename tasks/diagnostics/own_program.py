@@ -6,8 +6,8 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from tasks.data.prepared import EvaluationSplit, Histories, PreparedData
 from tasks.data.recipe import Recipe
 from tasks.diagnostics.adapt import Adapter, as_builder
 from tasks.diagnostics.declared import Declared
+from tasks.diagnostics.layout import Layout
 from tasks.diagnostics.pipeline_log import preparer
 from tasks.diagnostics.pipeline_subject import evaluate
 from tasks.diagnostics.pipeline_training import train_subject
@@ -37,28 +38,47 @@ class OwnProgram:
     Attributes:
         model: A module, or a function that builds one (of num_items, and seed if it takes one).
         loss: (scores (T, V), targets (T,)) -> scalar, over positions that have a target.
+        batch_loss: (module, batch) -> scalar, where the module makes its loss itself.
         optimizer: module -> optimiser.
         train_step: (loss, module, optimizer, batch) -> loss.
         batches: (prepared, seed, epoch) -> batches.
         sample_negatives: (prepared, batch) -> draws.
+        score: (module, item_ids (B, S) right-padded, lengths (B,), times) -> scores (B, V) as they
+            are ranked.
         rank: (scores, targets) -> ranks.
         metrics: (ranks, cutoffs) -> values per user.
+        evaluate: (subject, module, split name) -> means, such as `test/ndcg_at_10`.
         call: (module, batch) -> anything that holds scores, where names do not tell.
         head: (module, hidden) -> scores, where the module returns hidden states.
         batch_first: The module takes (B, S), not (S, B).
+        padding_side: Side the module wants padding on.
+        padding_id: Id the module takes for padding.
+        first_item_id: Id the module has for the first item.
+        declared: What the program says of itself, by fields of `Declared`.
     """
 
     model: nn.Module | Callable[..., nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    batch_loss: Callable[[nn.Module, Batch], Tensor] | None = None
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None
     train_step: Callable[..., Tensor] | None = None
     batches: Callable[..., Any] | None = None
     sample_negatives: Callable[..., Any] | None = None
+    score: Callable[..., Tensor] | None = None
     rank: Callable[[Tensor, Tensor], Tensor] | None = None
     metrics: Callable[..., dict[str, np.ndarray]] | None = None
+    evaluate: Callable[..., dict[str, float]] | None = None
     call: Callable[[nn.Module, Batch], Any] | None = None
     head: Callable[[nn.Module, Tensor], Tensor] | None = None
     batch_first: bool = True
+    padding_side: Literal["right", "left"] = "right"
+    padding_id: int = 0
+    first_item_id: int = 1
+    declared: Mapping[str, Any] = field(default_factory=dict)
+
+    def layout(self, num_items: int) -> Layout:
+        """Return how the module wants its histories."""
+        return Layout(num_items, self.padding_side, self.padding_id, self.first_item_id)
 
 
 def own_subject(
@@ -87,8 +107,9 @@ def own_subject(
     recipe = recipe or Recipe()
     prepare = preparer(recipe)
     ready = ready if ready is not None else prepare(log)
-    said = _declare(program, recipe, dict(declared or {}))
-    adapter = Adapter(ready.data.num_items, program.batch_first, program.call, program.head)
+    said = _declare(program, recipe, {**program.declared, **(declared or {})})
+    layout = program.layout(ready.data.num_items)
+    adapter = Adapter(ready.data.num_items, program.batch_first, program.call, program.head, layout)
     build = as_builder(program.model)
     criterion = _criterion(program.loss)
     return Subject(
@@ -100,16 +121,17 @@ def own_subject(
         make_batches=program.batches or _Windows(said),
         build_model=build,
         logits=adapter.logits,
-        criterion=criterion,
-        loss=lambda model, batch: criterion(adapter.logits(model, batch), batch),
+        criterion=None if program.batch_loss and not program.loss else criterion,
+        loss=program.batch_loss
+        or (lambda model, batch: criterion(adapter.logits(model, batch), batch)),
         make_optimizer=program.optimizer or _Adam(said),
         train_step=program.train_step or _Step(said),
         sample_negatives=program.sample_negatives,
         make_histories=_histories,
-        score=_Scoring(adapter),
+        score=program.score or _Scoring(adapter),
         rank=program.rank or rank_targets,
         metrics=program.metrics or per_user_metrics,
-        evaluate=evaluate,
+        evaluate=program.evaluate or evaluate,
         train=train_subject,
     )
 
@@ -131,7 +153,7 @@ def load_builder(path: str) -> Callable[..., nn.Module] | nn.Module:
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"model {path!r} can't be imported: {error}.") from error
+        raise ValueError(f"model {path!r} can't be imported: {error}. Check the name.") from error
     if not callable(found):
         raise ValueError(
             f"model {path!r} is a {type(found).__name__}; expected a function or module."
@@ -147,7 +169,9 @@ def _declare(program: OwnProgram, recipe: Recipe, said: dict[str, Any]) -> Decla
             f"{unknown} can't be declared; expected some of {', '.join(sorted(names))}."
         )
     usual = {
-        "loss": "cross_entropy" if program.loss is None else "other",
+        "loss": "other" if program.loss or program.batch_loss else "cross_entropy",
+        "padding_row": program.padding_id,
+        "first_item_row": program.first_item_id,
         "split": recipe.split,
         "corpus": recipe.corpus,
         "vocabulary": recipe.vocabulary,

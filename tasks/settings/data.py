@@ -41,7 +41,7 @@ class SyntheticSettings(Section):
     """Distance of the long-range dependency, in events."""
     branching: int = Field(5, ge=1, le=1000)
     """Successors per context in the transition components."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=4_294_967_295)
     """Seed of the generator."""
 
     @model_validator(mode="after")
@@ -89,9 +89,9 @@ class DataSettings(Section):
     """Unit of the time column; `auto` detects it and says so."""
     rating_threshold: float = 0.0
     """Events rated below this are dropped; 0 keeps every non-negative rating."""
-    min_user_events: int = Field(3, ge=1)
+    min_user_events: int = Field(3, ge=1, le=1_000_000_000)
     """Users with fewer events are dropped (repeated with `min_item_events` until stable)."""
-    min_item_events: int = Field(1, ge=1)
+    min_item_events: int = Field(1, ge=1, le=1_000_000_000)
     """Items with fewer events are dropped (repeated with `min_user_events` until stable)."""
     repeats: Literal["keep", "drop_consecutive", "first"] = "keep"
     """Repeats of an item by one user: keep all, drop immediate ones, or keep the first only."""

@@ -25,14 +25,11 @@ from tasks.settings.other import (
     ReportSettings,
     TrackingSettings,
 )
+from tasks.settings.plain import SettingsError, check_plain
 from tasks.settings.recommend import RecommendSettings
 from tasks.settings.train import TrainSettings
 
 MAX_PARAMS_BYTES = 1_000_000
-
-
-class SettingsError(ValueError):
-    """Settings that can't be used; the message lists every problem with its path."""
 
 
 class Settings(Section):
@@ -63,6 +60,9 @@ def read_params(path: Path) -> dict[str, Any]:
         SettingsError: the file is missing, too large, not YAML, or not a mapping.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # A device may never end.
+            raise SettingsError(f"{path} is not a regular file; expected a settings file.")
         if path.stat().st_size > MAX_PARAMS_BYTES:
             raise SettingsError(
                 f"{path} holds {path.stat().st_size} bytes; expected at most {MAX_PARAMS_BYTES}. "
@@ -76,16 +76,23 @@ def read_params(path: Path) -> dict[str, Any]:
     except IsADirectoryError:
         raise SettingsError(f"{path} is a folder; expected a settings file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} can't be read as UTF-8 text: {error}.") from None
+        raise SettingsError(
+            f"{path} can't be read as UTF-8 text: {error}. Save it as UTF-8."
+        ) from None
     return _mapping(_parse(text, str(path)), str(path))
 
 
 def _parse(text: str, origin: str) -> Any:
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        value = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, RecursionError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(f"{origin} is not valid YAML 1.2: {reason}") from None
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise SettingsError(
+            f"{origin} is not valid YAML 1.2: {reason}. Correct it there; text with special "
+            "characters has to be in quotes, and tags that make objects are not read."
+        ) from None
+    check_plain(value, origin)
+    return value
 
 
 def _mapping(value: Any, origin: str) -> dict[str, Any]:
@@ -115,14 +122,17 @@ def apply_overrides(params: dict[str, Any], overrides: Iterable[str]) -> dict[st
         keys = path.strip().split(".")
         if not separator or len(keys) < 2 or not all(keys):
             raise SettingsError(
-                f"override {override!r} is not of the form section.key=value, "
-                "for example train.xlstm.num_heads=4."
+                f"override {override!r} is not of the form section.key=value; expected for "
+                "example train.xlstm.num_heads=4."
             )
         node = merged
         for key in keys[:-1]:
             child = node.setdefault(key, {})
             if not isinstance(child, dict):
-                raise SettingsError(f"override {override!r}: {key!r} is a value, not a section.")
+                raise SettingsError(
+                    f"override {override!r}: {key!r} is a value, not a section. "
+                    "Remove what follows it."
+                )
             node = child
         node[keys[-1]] = _parse(text, f"override {override!r}")
     return merged
@@ -142,7 +152,9 @@ def settings_from_dict(params: dict[str, Any], origin: str = "settings") -> Sett
         # JSON mode: strict about types, yet lists become tuples and whole numbers become floats.
         text = json.dumps(params, default=str)
     except (ValueError, TypeError, RecursionError) as error:
-        raise SettingsError(f"{origin} can't be used: {str(error).lower()}.") from None
+        raise SettingsError(
+            f"{origin} can't be used: {str(error).lower()}. Write plain sections and values."
+        ) from None
     try:
         return Settings.model_validate_json(text, strict=True)
     except ValidationError as error:

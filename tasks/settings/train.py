@@ -14,15 +14,15 @@ class SharedTraining(Section):
 
     max_seq_len: int = Field(100, ge=2, le=100_000)
     """Most recent events a model sees, in events (inputs of a training window)."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=1_000_000)
     """Windows per optimiser step."""
-    max_epochs: int = Field(40, ge=1)
+    max_epochs: int = Field(40, ge=1, le=1_000_000)
     """Passes over the training events at most."""
-    patience: int = Field(6, ge=1)
+    patience: int = Field(6, ge=1, le=1_000_000)
     """Epochs without a better validation NDCG@10 before training stops."""
     loss: Literal["cross_entropy", "sampled_softmax", "bpr", "bce", "gbce"] = "cross_entropy"
     """Training loss; cross-entropy runs over the full catalogue."""
-    num_negatives: int = Field(128, ge=1)
+    num_negatives: int = Field(128, ge=1, le=1_000_000)
     """Negatives per positive, for the sampled losses."""
     negatives: Literal["uniform", "popularity"] = "uniform"
     """Distribution negatives are drawn from."""
@@ -36,7 +36,7 @@ class SharedTraining(Section):
     """Calibration t of gBCE (1 fully corrects for negative sampling)."""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the target probability spread over the catalogue."""
-    warmup_steps: int = Field(50, ge=0)
+    warmup_steps: int = Field(50, ge=0, le=1_000_000_000)
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after warm-up."""
@@ -50,9 +50,9 @@ class SharedTraining(Section):
     """Where to train; `auto` takes a GPU when there is one."""
     num_threads: int = Field(1, ge=1, le=1024)
     """CPU threads of one training."""
-    record_every_steps: int = Field(20, ge=1)
+    record_every_steps: int = Field(20, ge=1, le=1_000_000_000)
     """Steps between two records of gradient statistics."""
-    checkpoint_every_steps: int = Field(200, ge=1)
+    checkpoint_every_steps: int = Field(200, ge=1, le=1_000_000_000)
     """Steps between two checkpoints (one is also written after every epoch)."""
 
 
@@ -77,9 +77,9 @@ class LogisticRegressionSettings(Section):
 class NeuralSettings(Section):
     """What every neural model has."""
 
-    embedding_dim: int = Field(64, ge=1)
+    embedding_dim: int = Field(64, ge=1, le=65_536)
     """Width D of item embeddings and hidden states."""
-    num_layers: int = Field(1, ge=1)
+    num_layers: int = Field(1, ge=1, le=1_000)
     """Layers of the sequence model."""
     dropout: float = Field(0.2, ge=0.0, lt=1.0)
     """Dropout on embeddings and between layers."""
@@ -125,9 +125,9 @@ class SASRecSettings(NeuralSettings):
     weight_decay: float = Field(0.1, ge=0.0)
     """AdamW's decoupled decay, on matrices only."""
 
-    num_layers: int = Field(2, ge=1)
+    num_layers: int = Field(2, ge=1, le=1_000)
     """Transformer blocks."""
-    num_heads: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1, le=1_024)
     """Attention heads; divides `embedding_dim`."""
 
 
@@ -141,17 +141,17 @@ class XLSTMSettings(NeuralSettings):
     weight_decay: float = Field(0.3, ge=0.0)
     """AdamW's decoupled decay, on matrices only."""
 
-    num_layers: int = Field(1, ge=1)
+    num_layers: int = Field(1, ge=1, le=1_000)
     """Repetitions of `pattern`."""
     pattern: str = Field("sm", pattern="^[ms]+$")
     """Blocks in order: m (mLSTM) and s (sLSTM)."""
-    num_heads: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1, le=1_024)
     """Heads of every block; divides `embedding_dim`."""
-    conv_kernel: int = Field(4, ge=1)
+    conv_kernel: int = Field(4, ge=1, le=10_000)
     """Width of the causal convolution, in events."""
     slstm_conv_gates: Literal["if", "ifzo"] = "if"
     """Which sLSTM gates read the convolved input: the published i and f, or all four."""
-    chunk_size: int = Field(64, ge=1)
+    chunk_size: int = Field(64, ge=1, le=100_000)
     """Chunk of the chunkwise mLSTM, in events."""
     time_gaps: bool = False
     """Add an embedding of the time since the previous event."""

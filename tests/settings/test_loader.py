@@ -79,7 +79,7 @@ def test_every_problem_is_reported_at_once_with_its_path(tmp_path: Path) -> None
         ("data: {source: [", "not valid YAML"),
         ("data: !!python/object/apply:os.system ['true']", "not valid YAML"),
         ("data: {split: temporal, split: temporal}", "not valid YAML"),
-        ("a: &a [*a]", "circular reference"),
+        ("a: &a [*a]", "holds itself"),
         ("train: {3: 4}", "train.3 is not a setting"),
         ("\tdata: {}", "not valid YAML"),
     ],

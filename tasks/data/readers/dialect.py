@@ -129,7 +129,7 @@ def _guess_separator(lines: list[str], label: str) -> str:
         raise DataError(
             f"{label}: no separator (tab, comma, semicolon, bar, space or ::) splits the lines "
             f"into {MIN_COLUMNS} columns or more; the first line is {shorten(lines[0])}. "
-            "Is it an interaction log with user, item and time?"
+            "Give an interaction log with user, item and time."
         )
     return best
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from tasks.data.readers.columns import SETTING
 from tasks.data.readers.errors import DataError
 from tasks.data.readers.report import Role
 
@@ -69,7 +70,11 @@ def select_leaves(
     for role, name in columns.items():
         leaf = leaves[name]
         if isinstance(leaf.dtype, pl.List | pl.Array | pl.Object) or leaf.dtype == pl.Binary:
-            raise DataError(f"{label}: column {name!r} for {role} holds {leaf.dtype}, not a value.")
+            raise DataError(
+                f"{label}: column {name!r} for {role} holds {leaf.dtype}, not a value; expected "
+                f"text or a number. Set {SETTING[role]} to another column, "
+                "or write the log again."
+            )
         if leaf.list_depth:
             lists[leaf.path[: leaf.list_depth]] = name
     if len(lists) > 1:

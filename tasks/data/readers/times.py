@@ -81,7 +81,10 @@ def parse_times(values: pl.Series, unit: TimeUnitChoice, label: str) -> Times:
 
 def _from_temporal(values: pl.Series, label: str) -> pl.Series:
     if values.dtype == pl.Time or values.dtype == pl.Duration:
-        raise DataError(f"{label} holds {values.dtype}, which is no point in time.")
+        raise DataError(
+            f"{label} holds {values.dtype}, which is no point in time; expected dates, ISO 8601 "
+            "text or numbers since 1970. Name another column in data.time_column."
+        )
     return values.cast(pl.Datetime("us", getattr(values.dtype, "time_zone", None))).cast(pl.Int64)
 
 
