@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 MAX_NAME_LENGTH = 200
+VERDICT_ORDER = ("faulty", "suspect", "undetermined", "healthy", "not_applicable")
 
 
 def publish(workspace: Path, outcomes: dict[str, str]) -> None:
@@ -32,9 +33,55 @@ def publish(workspace: Path, outcomes: dict[str, str]) -> None:
             rows, key="test-metrics", description="Test metrics of all models, best first"
         )
     create_markdown_artifact(summary_text(workspace, outcomes), key="summary")
+    publish_diagnosis(workspace)
     report = workspace / "artifacts" / "report" / "report.html"
     if report.is_file():
         create_link_artifact(report.as_uri(), key="report", link_text="The report, one HTML page")
+
+
+def publish_diagnosis(workspace: Path) -> None:
+    """Create the artifact that shows the verdict and the answer to every question.
+
+    After a run that was stopped before training, the answers of the checks that stopped it.
+
+    Args:
+        workspace: Folder of the experiment.
+    """
+    documents = _findings(workspace)
+    if not documents:
+        return
+    headlines = [f"{model}: {document['headline']}" for model, document in documents.items()]
+    rows = [
+        {
+            "model": model,
+            "no": finding["number"],
+            "question": finding["title"],
+            "verdict": finding["verdict"],
+            "answer": finding["sentence"],
+            "next step": next(iter(finding["advice"]), ""),
+        }
+        for model, document in documents.items()
+        for finding in sorted(document["findings"], key=_by_verdict)
+    ]
+    create_table_artifact(rows, key="diagnosis", description=" | ".join(headlines))
+
+
+def _by_verdict(finding: dict[str, Any]) -> int:
+    return VERDICT_ORDER.index(finding["verdict"])
+
+
+def _findings(workspace: Path) -> dict[str, dict[str, Any]]:
+    """Findings by model: the diagnosis, or the checks where they let nothing be trained."""
+    checks = workspace / "artifacts" / "checks"
+    paths = {"diagnosis": workspace / "artifacts" / "diagnosis" / "findings.json"}
+    if (checks / "findings").is_dir() and not (checks / "gate.txt").is_file():
+        paths = {path.stem: path for path in sorted((checks / "findings").glob("*.json"))}
+    found = {name: _read_json(path) for name, path in paths.items()}
+    return {
+        document.get("subject", name): document
+        for name, document in found.items()
+        if document.get("findings")
+    }
 
 
 def rename_run(name: str) -> None:

@@ -21,7 +21,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import artifacts
 from flows.dag import Stage, read_dag, unchanged_stages
 from flows.process import Commands
-from flows.reproduce import ExperimentResult, StageRefusedError, StageResult, run_stage
+from flows.reproduce import (
+    ExperimentResult,
+    FaultStopsRunError,
+    StageRefusedError,
+    StageResult,
+    run_stage,
+)
 from flows.run_logs import ExperimentFailedError, shorten_expected_errors
 from flows.workspace import Workspace, open_workspace
 from tasks import tracking
@@ -88,6 +94,8 @@ def experiment(
                 seconds = stage_timeout_minutes * 60
                 outcomes = _walk(_plan(place, token, use_dvc, retries, seconds))
         except ExperimentFailedError as error:
+            if error.exit_code == FaultStopsRunError.exit_code:
+                artifacts.publish_diagnosis(place.folder)
             artifacts.rename_run(f"{place.folder.name}: {str(error).splitlines()[0]}")
             raise
     artifacts.publish(place.folder, outcomes)

@@ -29,7 +29,7 @@ GO_ON = (
     "(assay run --set diagnose.before_training=warn)."
 )
 MAX_NAMED = 3
-"""Questions named per model; the rest are listed by number."""
+"""Questions told in full; the rest are listed by number."""
 
 
 def run(settings: Settings, workspace: Path) -> dict[str, Any]:
@@ -101,24 +101,32 @@ def check_model(settings: Settings, workspace: Path, model: str) -> Diagnosis:
 
 
 def explain(faulty: list[tuple[str, Diagnosis]]) -> str:
-    """Say which questions are faulty: stage, evidence, next step, and where to read more."""
-    names = ", ".join(model for model, _ in faulty)
-    lines = [f"the exact checks found a fault in {names}."]
+    """Say which questions are faulty: stage, evidence, next step, and where to read more.
+
+    What several models share is said once.
+    """
+    shared: dict[tuple[str, str], list[str]] = {}
+    findings: dict[tuple[str, str], Finding] = {}
     for model, diagnosis in faulty:
         found = [f for f in diagnosis.findings if f.verdict == "faulty"]
         # The question to blame first; the others may be its consequences.
         found.sort(key=lambda finding: finding.question != diagnosis.question)
-        lines += [_line(model, finding) for finding in found[:MAX_NAMED]]
-        if len(found) > MAX_NAMED:
-            more = ", ".join(finding.number for finding in found[MAX_NAMED:])
-            lines.append(f"  {model}: also {more}")
+        for finding in found:
+            key = (finding.number, finding.sentence)
+            shared.setdefault(key, []).append(model)
+            findings.setdefault(key, finding)
+    lines = [f"the exact checks found a fault in {', '.join(model for model, _ in faulty)}."]
+    lines += [_line(shared[key], findings[key]) for key in list(shared)[:MAX_NAMED]]
+    rest = list(dict.fromkeys(number for number, _ in list(shared)[MAX_NAMED:]))
+    if rest:
+        lines.append(f"  Also faulty, perhaps as a consequence: {', '.join(rest)}")
     return "\n".join([*lines, f"All answers with their evidence: {CHECKS_FOLDER}/findings."])
 
 
-def _line(model: str, finding: Finding) -> str:
+def _line(models: list[str], finding: Finding) -> str:
     advice = f"\n    Next step: {finding.advice[0]}" if finding.advice else ""
     return (
-        f"  {model}: {finding.number} {finding.question}, stage {finding.stage}: "
+        f"  {', '.join(models)}: {finding.number} {finding.question}, stage {finding.stage}: "
         f"{finding.sentence}{advice}"
     )
 

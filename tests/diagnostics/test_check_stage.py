@@ -77,7 +77,7 @@ def test_a_healthy_program_may_train(workspace: Path) -> None:
     document = json.loads((workspace / "artifacts/checks/findings/gru.json").read_text())
     assert document["mode"] == "exact"
     assert [f["question"] for f in document["findings"]] == [q.id for q in EXACT]
-    assert document["counts"]["undetermined"] == 0
+    assert document["counts"]["faulty"] == 0
 
 
 def test_a_fault_stops_the_run_with_its_own_exit_code(
@@ -119,18 +119,20 @@ def test_a_bug_of_a_question_opens_no_gate(
     assert not (workspace / check_stage.GATE_FILE).exists()
 
 
-def test_long_lists_are_cut_to_what_matters() -> None:
+def test_what_models_share_is_said_once_and_long_lists_are_cut() -> None:
     findings = [
         question.finding(None, exact("rows", 5.0, Limit(0.0, "rows"), question.stages[0], "look"))
         for question in EXACT[:5]
     ]
     diagnosis = diagnose_findings("toy", "exact", findings)
 
-    lines = check_stage.explain([("toy", diagnosis)]).splitlines()
+    lines = check_stage.explain([("toy", diagnosis), ("other", diagnosis)]).splitlines()
 
     blamed = diagnosis.finding(diagnosis.question)
-    assert lines[1].startswith(f"  toy: {blamed.number} {blamed.question}, stage {blamed.stage}")
+    first = f"  toy, other: {blamed.number} {blamed.question}, stage {blamed.stage}"
+    assert lines[1].startswith(first)
     assert lines[2] == "    Next step: look"
-    shown = [line for line in lines if line.startswith("  toy: ")]
-    assert len(shown) == check_stage.MAX_NAMED + 1
-    assert all(any(f.number in line for line in shown) for f in findings)
+    shown = [line for line in lines if line.startswith("  toy, other: ")]
+    assert len(shown) == check_stage.MAX_NAMED
+    told = "\n".join(lines)
+    assert all(f"{finding.number}" in told for finding in findings)

@@ -59,6 +59,7 @@ def test_a_failure_keeps_the_rest_and_the_same_command_continues(
         run_experiment()
 
     message = str(caught.value)
+    assert caught.value.exit_code == 1
     assert "train@gru-0 ended with exit code 1" in message
     assert "the disk is full" in message
     assert "Not started, as they need what failed: evaluate" in message
@@ -92,9 +93,10 @@ def test_a_stage_that_refuses_its_settings_is_not_tried_again(
 ) -> None:
     (toy / "train_gru.py").write_text("raise SystemExit(2)")
 
-    with pytest.raises(ExperimentFailedError, match="exit code 2"):
+    with pytest.raises(ExperimentFailedError, match="exit code 2") as caught:
         run_experiment(retries=3)
 
+    assert caught.value.exit_code == 2
     assert calls(toy).count("train_gru") == 1
 
 
