@@ -26,5 +26,5 @@ def test_ten_million_users_with_one_event(place: Path, stage: Command) -> None:
     assert stage("fetch").code == 0
     ended = stage("prepare")
 
-    assert_refused(ended, "min_user_events")
+    assert_refused(ended, "0 validation and 0 test examples", "3 events or more")
     assert not (place / "data" / "prepared").exists()
