@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from flows.recommend_command import Desk
-from tasks.serving.histories import History
+from tasks.serving.history import History
 from tasks.serving.incremental import NO_HISTORY, IncrementalRecommender
 from tasks.serving.requests import RequestError, parse_time
 

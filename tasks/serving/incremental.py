@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.serving.histories import History
+from tasks.serving.history import History
 from tasks.serving.recommend import Recommendation, Scorer, best_items, reads_times
 from tasks.serving.state_store import StateStore
 from xlstm_model import SequenceRecommender

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.serving.histories import History
+from tasks.serving.history import History
 
 BATCH_SIZE = 256
 MAX_SCORES_AT_ONCE = 2**24

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.serving.catalogue import Catalogue, read_catalogue
-from tasks.serving.histories import History
+from tasks.serving.history import History
 from tasks.serving.recommend import Recommendation, Scorer, recommend
 from tasks.training.models import load_recommender
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tasks.data.prepared import PreparedData
 from tasks.serving.catalogue import read_catalogue
-from tasks.serving.histories import History, UserHistories
+from tasks.serving.history import History
 from tasks.serving.recommend import reads_times
 from tasks.serving.service import ITEMS_FILE, RECORD_FILE, Query, Service, shown_events
+from tasks.serving.user_histories import UserHistories
 from tasks.training.models import load_recommender
 
 METRIC = "val/ndcg_at_10"

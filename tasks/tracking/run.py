@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import time
@@ -161,7 +162,7 @@ class SilentRun:
 
 
 def copy_model(folder: Path, workspace: Path, place: Path) -> None:
-    """Copy a model, and the vocabulary it needs to take and give raw item ids, to ``place``."""
+    """Copy a model to ``place``, with the vocabulary and popularity it needs to answer anyone."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     shutil.copytree(
@@ -170,6 +171,19 @@ def copy_model(folder: Path, workspace: Path, place: Path) -> None:
     items = workspace / "data" / "prepared" / "items.csv"
     if items.is_file():
         shutil.copyfile(items, place / "items.csv")
+        _save_counts(items.parent, place / "item_counts.npy")
+
+
+def _save_counts(prepared: Path, path: Path) -> None:
+    """Write training events per item, int64 (V,), where there are prepared data."""
+    if not (prepared / "train.items.npy").is_file():
+        return
+    import numpy as np
+
+    with (prepared / "items.csv").open(encoding="utf-8", newline="") as file:
+        width = sum(1 for _ in csv.DictReader(file)) + 1
+    items = np.load(prepared / "train.items.npy", mmap_mode="r", allow_pickle=False)
+    np.save(path, np.bincount(items, minlength=width), allow_pickle=False)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.tracking import identity
+from tasks.tracking import identity, served_code
 from tasks.tracking.journal import Record
 
 if TYPE_CHECKING:
     from tasks.tracking.store import Store
 
-REQUIRED = ("torch", "safetensors", "numpy", "pandas", "mlflow")
+REQUIRED = ("torch", "safetensors", "numpy", "scipy", "scikit-learn", "pandas", "mlflow")
 NUM_EXAMPLE_ITEMS = 3
 
 
@@ -54,6 +54,7 @@ def _save(folder: Path, path: Path, run_id: str, model: str) -> None:
             mlflow_model=Model(run_id=run_id, model_id=model),
             python_model=str(Path(__file__).with_name("served_model.py")),
             artifacts={"model": str(folder)},
+            code_paths=served_code.copy_code(path.parent / "code"),
             signature=_signature(),
             input_example=pd.DataFrame({"history": [_example_history(folder / "items.csv")]}),
             pip_requirements=requirements(),
@@ -103,7 +104,7 @@ def download_model(store: Store, run_id: str, folder: Path) -> Path:
 
 
 def requirements() -> list[str]:
-    """Pinned packages a loaded model needs besides assay itself."""
+    """Pinned packages a loaded model needs; the project's own code travels with it."""
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIRED]
 
 
@@ -123,11 +124,18 @@ def _signature() -> Any:
     from mlflow.types.schema import Array
 
     return ModelSignature(
-        inputs=Schema([ColSpec(Array(DataType.string), "history")]),
+        inputs=Schema(
+            [
+                ColSpec(Array(DataType.string), "history"),
+                ColSpec(Array(DataType.double), "times", required=False),
+            ]
+        ),
         outputs=Schema(
             [
                 ColSpec(Array(DataType.string), "items"),
                 ColSpec(Array(DataType.double), "scores"),
+                ColSpec(DataType.string, "answered_by"),
+                ColSpec(Array(DataType.string), "unknown"),
             ]
         ),
         params=ParamSchema(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.serving.histories import History
+from tasks.serving.history import History
 from tasks.serving.incremental import IncrementalRecommender, RecurrentForm, WindowForm, form_of
 from tasks.serving.recommend import score_batch
 from tasks.settings import TrainSettings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.serving.histories import History
+from tasks.serving.history import History
 from tasks.serving.recommend import EmptyHistoryError, recommend
 from tasks.training.models import MODELS, load_recommender
 

@@ -45,6 +45,7 @@ def workspace(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
     prepared.mkdir(parents=True)
     lines = "".join(f"{item},{raw}\n" for item, raw in enumerate("abcd", start=1))
     (prepared / "items.csv").write_text(f"item_id,raw_id\n{lines}")
+    np.save(prepared / "train.items.npy", np.array([2, 2, 2, 4, 4, 1], dtype=np.int32))
     (prepared / "manifest.json").write_text(json.dumps({"data_hash": "d" * 64}))
     yield tmp_path
     delivery.forget_store(tracking.store_uri(tmp_path))
@@ -101,6 +102,7 @@ def save_model(workspace: Path, model: str, seed: int = 0, *, favourite: int = 1
     offsets = np.array([0, len(items)])
     PopularityRecommender.fit(items, offsets, NUM_ITEMS).save(folder)
     record = {"model": model, "seed": seed, "num_parameters": 4, "favourite": favourite}
+    record |= {"settings": {"shared": {"max_seq_len": 50}}}
     (folder / "record.json").write_text(json.dumps(record))
     (folder / "epochs.jsonl").write_text(json.dumps(epoch_row(1)) + "\n")
     (folder / "steps.jsonl").write_text("")

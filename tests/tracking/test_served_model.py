@@ -34,8 +34,11 @@ def test_it_recommends_the_best_items_of_each_history(loaded: Any) -> None:
 
     found = loaded.predict(histories, params={"top_k": 2})
 
-    assert list(found.columns) == ["items", "scores"]
-    assert [items[0] for items in found["items"]] == ["c", "c", "c"]
+    assert list(found.columns) == ["items", "scores", "answered_by", "unknown"]
+    assert [items[0] for items in found["items"]] == ["c", "b", "b"]
+    assert list(found["answered_by"]) == ["popularity"] * 3
+    assert list(found["unknown"]) == [[], [], ["never seen"]]
+    assert found["scores"][1] == [3.0, 2.0], "training events of b and d"
     assert [len(items) for items in found["items"]] == [2, 2, 2]
     assert all(scores == sorted(scores, reverse=True) for scores in found["scores"])
 
@@ -50,8 +53,9 @@ def test_items_of_the_history_can_be_left_out(loaded: Any) -> None:
 
 def test_signature_example_and_requirements_are_kept(loaded: Any, logged: Path) -> None:
     metadata = loaded.metadata
-    assert metadata.signature.inputs.input_names() == ["history"]
-    assert metadata.signature.outputs.input_names() == ["items", "scores"]
+    assert metadata.signature.inputs.input_names() == ["history", "times"]
+    outputs = ["items", "scores", "answered_by", "unknown"]
+    assert metadata.signature.outputs.input_names() == outputs
     assert loaded.input_example["history"][0] == ["a", "b", "c"]
     pinned = (logged / "requirements.txt").read_text().split()
     assert {line.partition("==")[0] for line in pinned} >= {"torch", "safetensors", "numpy"}

@@ -10,7 +10,7 @@ import pytest
 from tasks.data.build import build_prepared
 from tasks.data.prepared import PreparedData, PreparedDataError
 from tasks.data.recipe import Recipe
-from tasks.serving.histories import UserHistories
+from tasks.serving.user_histories import UserHistories
 from tests.serving.conftest import log_of
 
 

@@ -5,23 +5,11 @@ from __future__ import annotations
 import csv
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from tasks.data.prepared import EvaluationSplit, PreparedData, PreparedDataError
-
-
-class History(NamedTuple):
-    """Events of one user, oldest first.
-
-    Attributes:
-        items: int64 (S,), encoded 1..num_items.
-        times: int64 (S,), microseconds since the epoch; None where they are not known.
-    """
-
-    items: np.ndarray
-    times: np.ndarray | None
+from tasks.serving.history import History
 
 
 class UserHistories:
