@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -82,12 +84,19 @@ def stage(
     ],
     model: Annotated[str, typer.Option(help="Model to train (stage train).")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed to train with (stage train).")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Run one stage's code in the current folder, without DVC and Prefect."""
     from tasks.__main__ import STAGES, run_stage
 
     if name not in STAGES:
         raise ValueError(f"stage is {name!r}; expected one of {', '.join(STAGES)}.")
+    if as_json:
+        # Scripts read standard output: what the stage itself says goes beside it.
+        with contextlib.redirect_stdout(sys.stderr):
+            values = run_stage(name, Path.cwd(), model=model, seed=seed)
+        typer.echo(json.dumps(values, default=str))
+        return
     for key, value in run_stage(name, Path.cwd(), model=model, seed=seed).items():
         typer.echo(f"{key} = {value}")
 
@@ -96,11 +105,12 @@ def stage(
 def report(
     name: RunName = "",
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print where the report is, or open it."""
     from flows import launch
 
-    launch.show_report(Path.cwd(), name, open_it)
+    launch.show_report(Path.cwd(), name, open_it, as_json)
 
 
 @app.command()
@@ -197,11 +207,24 @@ def data_list(as_json: Json = False) -> None:
 def data_preview(
     path: Annotated[Path, typer.Argument(help="A log file.")],
     rows: Annotated[int, typer.Option(min=1, max=1000, help="Rows to show.")] = 5,
+    as_json: Json = False,
 ) -> None:
     """Show what would be read from a log: format, columns, time unit, first rows."""
     from flows import data_commands
 
-    data_commands.preview(path, rows)
+    data_commands.preview(path, rows, as_json)
+
+
+@data_app.command("example")
+def data_example(
+    path: Annotated[Path, typer.Argument(help="CSV file to write.")],
+    users: Annotated[int, typer.Option(min=10, max=100_000, help="Users in the log.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same one gives the same log.")] = 0,
+) -> None:
+    """Write a small made-up log to try things with: columns user, item and time."""
+    from flows import data_commands
+
+    data_commands.write_example(path, users, seed)
 
 
 def _guarded(command: Callable[[], Any]) -> int:

@@ -17,6 +17,7 @@ Only = Annotated[
 Own = Annotated[
     Path | None, typer.Option("--faults", metavar="FILE", help="A file of faults of your own.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Scoring = Annotated[
     bool, typer.Option("--scoring", help="Use the scoring seeds, which nothing was tuned on.")
 ]
@@ -25,7 +26,7 @@ Scoring = Annotated[
 @faults_app.command("list")
 def list_faults(
     faults: Own = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List faults and healthy variants with their labels."""
     from flows import fault_commands
@@ -93,8 +94,11 @@ def score(
         bool, typer.Option("--any-code", help="Take results of older code too.")
     ] = False,
     faults: Own = None,
+    as_json: Json = False,
 ) -> None:
     """Score the results and write docs/fault_benchmark.md."""
     from flows import fault_commands
 
-    fault_commands.score_faults(Path.cwd(), scoring=scoring, any_code=any_code, own=faults)
+    fault_commands.score_faults(
+        Path.cwd(), scoring=scoring, any_code=any_code, own=faults, as_json=as_json
+    )

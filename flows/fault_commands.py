@@ -19,7 +19,7 @@ from tasks.fault_benchmark.plan import (
 )
 from tasks.fault_benchmark.report import render
 from tasks.fault_benchmark.rows import RESULTS, Row, newest, read
-from tasks.fault_benchmark.score import Score, score
+from tasks.fault_benchmark.score import Score, as_values, score
 from tasks.fault_benchmark.sources import code_hash
 
 DOCUMENT = Path("docs") / "fault_benchmark.md"
@@ -121,7 +121,12 @@ def run_kill_tests(
 
 
 def score_faults(
-    root: Path, *, scoring: bool = False, any_code: bool = False, own: Path | None = None
+    root: Path,
+    *,
+    scoring: bool = False,
+    any_code: bool = False,
+    own: Path | None = None,
+    as_json: bool = False,
 ) -> Score:
     """Score the results of this code and write `docs/fault_benchmark.md`.
 
@@ -130,6 +135,7 @@ def score_faults(
         scoring: Score runs with scoring seeds; else those with development seeds.
         any_code: Take the newest result of every run, whatever code it was made with.
         own: A file of faults of one's own; its score is printed and nothing written.
+        as_json: Print the score as JSON.
     """
     from tasks.diagnostics.questions import QUESTIONS
 
@@ -159,9 +165,8 @@ def score_faults(
     page = render(result, faults, kills, questions, facts)
     if own is None:
         (root / DOCUMENT).write_text(page, encoding="utf-8")
-        print(f"wrote {DOCUMENT}")
-    else:
-        print(page)
+        page = f"wrote {DOCUMENT}"
+    print(json.dumps(as_values(result), indent=2) if as_json else page)
     return result
 
 

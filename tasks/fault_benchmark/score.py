@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tasks.fault_benchmark.kill import Kill
 from tasks.fault_benchmark.plan import Catalogue, Job, clean_job
@@ -130,6 +131,34 @@ class Score:
 def rate(verdicts: Sequence[Verdict], name: str) -> Rate:
     """Return the share of verdicts in which `name`, a field or property, holds."""
     return Rate(sum(bool(getattr(verdict, name)) for verdict in verdicts), len(verdicts))
+
+
+def as_values(result: Score) -> dict[str, Any]:
+    """Return a score as plain values for scripts: rates with their intervals, and the cases."""
+
+    def values(rate: Rate) -> dict[str, Any]:
+        share = rate.share if rate.total else None
+        return {"hits": rate.hits, "total": rate.total, "share": share, "interval": rate.interval}
+
+    kinds = sorted({verdict.row.kind for verdict in result.verdicts})
+    groups = {kind: result.of_kind(kind) for kind in kinds}
+    return {
+        "faults": {
+            kind: {
+                name: values(rate(verdicts, name))
+                for name in ("detected", "expected", "stage", "localised")
+            }
+            for kind, verdicts in groups.items()
+        },
+        "missed": sorted({v.row.id for found in groups.values() for v in found if not v.detected}),
+        "false_alarms": values(result.false_alarms),
+        "alarms": [
+            {"id": alarm.row.id, "seed": alarm.row.seed, "questions": list(alarm.questions)}
+            for alarm in result.alarms
+        ],
+        "inert": sorted(result.inert),
+        "untested": sorted(result.untested),
+    }
 
 
 def score(rows: Iterable[Row], catalogue: Catalogue, kills: Mapping[str, Kill]) -> Score:

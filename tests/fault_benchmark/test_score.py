@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tasks.fault_benchmark.kill import Kill, sign_flip_p_value
 from tasks.fault_benchmark.plan import Catalogue, Job, clean_job
 from tasks.fault_benchmark.report import render
 from tasks.fault_benchmark.rows import Red, Row
-from tasks.fault_benchmark.score import Rate, judge, rate, score
+from tasks.fault_benchmark.score import Rate, as_values, judge, rate, score
 from tasks.faults.fault import Fault, HealthyVariant, at
 from tasks.faults.labels import asks
 
@@ -117,3 +119,16 @@ def test_the_page_lists_every_miss_and_alarm() -> None:
     assert "0/1 = 0.0%" in page
     assert "| `one` | gru, synthetic, seed 0 | missed |" in page
     assert "False alarms:" in page
+
+
+def test_plain_values_for_scripts_hold_the_rates_and_the_missed() -> None:
+    rows = [
+        _row(),
+        Row("healthy", "well", "gru", "synthetic", 0, "code"),
+    ]
+    values = as_values(score(rows, CATALOGUE, {}))
+    assert json.loads(json.dumps(values))["faults"]["listed"]["localised"]["share"] == 1.0
+    assert values["missed"] == []
+    assert values["false_alarms"]["hits"] == 0
+    assert values["false_alarms"]["total"] == 1
+    assert values["untested"] == ["one"]
