@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.diagnostics.conclusion import headline, next_test
 from tasks.diagnostics.finding import (
     FAMILY_LEVEL,
     SCHEMA_VERSION,
@@ -28,7 +29,7 @@ from tasks.diagnostics.problems import (
     NotOfferedError,
     SubjectError,
 )
-from tasks.diagnostics.question import COMMANDS, MODES, Mode, Question
+from tasks.diagnostics.question import COMMANDS, Mode, Question
 from tasks.diagnostics.stages import Stage
 
 
@@ -146,10 +147,10 @@ def diagnose_findings(subject: str, mode: Mode, findings: Iterable[Finding]) -> 
         subject=subject,
         mode=mode,
         findings=settled,
-        headline=_headline(settled, first, blamed),
+        headline=headline(settled, first, blamed),
         stage=first.stage if first else None,
         question=blamed.question if blamed else "",
-        next_test=_next_test(settled, first),
+        next_test=next_test(settled, first),
     )
 
 
@@ -252,25 +253,3 @@ def _crashed(question: Question, error: SubjectError) -> Finding:
         advice=(f"run `{error.part}` alone on one batch and read the traceback: {error.reason}",),
     )
     return question.finding(None, check)
-
-
-def _headline(findings: tuple[Finding, ...], first: Check | None, blamed: Finding | None) -> str:
-    counts = {v: sum(f.verdict == v for f in findings) for v in VERDICTS}
-    if first is None or blamed is None:
-        open_questions = counts["undetermined"]
-        return (
-            f"Nothing found: {counts['healthy']} questions healthy, {open_questions} undetermined, "
-            f"{counts['not_applicable']} not applicable."
-        )
-    word = "Most probable fault" if first.verdict == "faulty" else "Most suspicious"
-    return f"{word}: {first.stage} ({blamed.number}). {blamed.sentence}"
-
-
-def _next_test(findings: tuple[Finding, ...], first: Check | None) -> str:
-    if first is not None and first.advice:
-        return first.advice[0]
-    waiting = {f.advice[0] for f in findings if f.verdict == "undetermined" and f.advice}
-    for mode in MODES:
-        if COMMANDS[mode] in waiting:
-            return COMMANDS[mode]
-    return next(iter(sorted(waiting)), "")

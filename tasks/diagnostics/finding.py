@@ -40,6 +40,9 @@ __all__ = [
 SCHEMA_VERSION = 1
 """Version of the JSON form; grows when a field changes its meaning or goes away."""
 
+DEEP_COMMAND = "assay diagnose --deep"
+"""What trains models to find out; one question alone is cheaper than all of them."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -91,7 +94,6 @@ def conclude(
     title: str,
     checks: tuple[Check, ...],
     evidence: dict[str, dict[str, Any]],
-    command: str = "",
     stages: tuple[Stage, ...] = (),
 ) -> Finding:
     """Make the finding of a question from its checks.
@@ -105,7 +107,6 @@ def conclude(
         title: The question.
         checks: At least one.
         evidence: Everything measured.
-        command: What would settle an undetermined answer.
         stages: Stages the question can blame, the one it is mainly about first.
     """
     if not checks:
@@ -116,7 +117,7 @@ def conclude(
         advice = _unique(line for check in broken for line in check.advice)
     elif verdict == "undetermined":
         lacking = [c.missing for c in checks if c.verdict == "undetermined" and c.essential]
-        advice = _unique([command, *lacking] if command else lacking)
+        advice = _unique(line.replace(DEEP_COMMAND, _alone(number)) for line in lacking)
     else:
         advice = ()
     decided = broken[0] if verdict in ("suspect", "faulty") else None
@@ -195,6 +196,10 @@ def _verdict(checks: tuple[Check, ...]) -> Verdict:
     if "healthy" in found:
         return "healthy"
     return "not_applicable" if "not_applicable" in found else "undetermined"
+
+
+def _alone(number: str) -> str:
+    return f"{DEEP_COMMAND} --only {number}"
 
 
 def _unique(lines: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from tasks.diagnostics.finding import Check, Finding, Limit, conclude
+from tasks.diagnostics.finding import DEEP_COMMAND, Check, Finding, Limit, conclude
 from tasks.diagnostics.stages import Stage
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 COMMANDS: dict[Mode, str] = {
     "exact": "run `assay diagnose`",
     "after_training": "train the model, then run `assay diagnose`",
-    "deep": "run `assay diagnose --deep`",
+    "deep": f"run `{DEEP_COMMAND}`",
 }
 
 Limits = Mapping[str, Limit]
@@ -61,7 +61,6 @@ class Question:
             title=self.title,
             checks=checks,
             evidence={} if evidence is None else numbers(evidence),
-            command=COMMANDS[self.mode],
             stages=self.stages,
         )
 

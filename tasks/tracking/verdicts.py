@@ -46,8 +46,13 @@ def _log_documents(
             if entry is not None:
                 _log_document(RunLog(workspace, entry), model, document)
     if documents:
-        worst = min(documents, key=lambda model: VERDICTS.index(verdict_of(documents[model])))
+        worst = min(documents, key=lambda model: _weight(settings, model, documents[model]))
         _log_document(parent, worst, documents[worst])
+
+
+def _weight(settings: Settings, model: str, document: Document) -> tuple[int, bool]:
+    """Worst verdict first; where several are as bad, the model under test speaks."""
+    return VERDICTS.index(verdict_of(document)), model != settings.diagnose.model
 
 
 def log_refusal(settings: Settings, workspace: Path) -> None:

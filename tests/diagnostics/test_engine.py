@@ -68,7 +68,7 @@ def test_a_question_beyond_the_budget_names_the_command(toy) -> None:
     deep = dataclasses.replace(loss_fits_task.QUESTION, mode="deep")
     finding = answer(deep, Probe(toy(), "exact"))
     assert finding.verdict == "undetermined"
-    assert finding.advice[0] == "run `assay diagnose --deep`"
+    assert finding.advice[0] == f"run `assay diagnose --deep --only {deep.number}`"
 
 
 def statistical(p_value: float):

@@ -18,7 +18,7 @@ def check(value: float | None = 2.0, **changes: object) -> Check:
 
 
 def finding(*checks: Check):
-    return conclude("length_right", "G0", "Is it short?", checks, {}, command="measure it")
+    return conclude("length_right", "G0", "Is it short?", checks, {})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,9 @@ def test_a_finding_says_number_limit_source_and_place() -> None:
     made = finding(check(2.0, where="row 3", advice=("cut it",)))
     assert made.sentence == "Length is 2 m (at most 1: made up); first seen at row 3."
     assert made.advice == ("cut it",)
-    assert finding(check(None)).advice == ("measure it", "a ruler")
+    assert finding(check(None)).advice == ("a ruler",)
+    deep = check(None, missing="run `assay diagnose --deep`")
+    assert finding(deep).advice == ("run `assay diagnose --deep --only G0`",)
 
 
 def test_json_holds_every_number() -> None:

@@ -73,8 +73,8 @@ def test_runs_are_found_by_verdict_and_by_question(workspace: Path, client: Any)
 
 def test_a_run_stopped_before_training_is_recorded(workspace: Path, client: Any) -> None:
     chosen = toy_settings(experiment={"name": "toy", "models": ["gru", "xlstm"]})
-    write_check(workspace, "gru", findings(0.0))
-    write_check(workspace, "xlstm", findings(3.0))
+    for model in ("gru", "xlstm"):
+        write_check(workspace, model, findings(3.0))
     # A diagnosis of an earlier run, which this one does not speak of.
     diagnose_stage.write_findings(workspace, findings(0.0))
 
@@ -83,7 +83,7 @@ def test_a_run_stopped_before_training_is_recorded(workspace: Path, client: Any)
     (parent,) = parents(client)
     assert parent.info.status == "FAILED"
     assert parent.data.tags["diagnosis"] == "faulty"
-    assert parent.data.tags["diagnosis.model"] == "xlstm"
+    assert parent.data.tags["diagnosis.model"] == "xlstm", "the model under test of two"
     listed = {entry.path for entry in client.list_artifacts(parent.info.run_id, "checks")}
     assert listed == {"checks/gru.json", "checks/xlstm.json"}
 
