@@ -68,8 +68,15 @@ class Search:
         return f"{model}-{digest}"
 
 
-def open_study(search: Search, model: str, worker: int = 0) -> optuna.Study:
-    """Open a model's study, or begin it."""
+def open_study(search: Search, model: str, draw: int = 0) -> optuna.Study:
+    """Open a model's study, or begin it.
+
+    Args:
+        search: What is searched.
+        model: A model of it.
+        draw: Number of the coming trial. Every process opens the study anew, so a sampler seeded
+            the same each time would draw the same settings again and again.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
         study_name=search.study_name(model),
@@ -77,15 +84,19 @@ def open_study(search: Search, model: str, worker: int = 0) -> optuna.Study:
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(
-            seed=search.seed * 1000 + worker, n_startup_trials=STARTUP_TRIALS, constant_liar=True
+            seed=search.seed * 100_003 + draw, n_startup_trials=STARTUP_TRIALS, constant_liar=True
         ),
         pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, PATIENT_EPOCHS),
     )
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that count against the budget: complete ones and those ended early."""
-    return study.get_trials(deepcopy=False, states=COUNTED)
+    """Trials that count against the budget: complete ones and those ended early.
+
+    The same settings drawn twice count once.
+    """
+    trials = study.get_trials(deepcopy=False, states=COUNTED)
+    return list({json.dumps(trial.params, sort_keys=True): trial for trial in trials}.values())
 
 
 def run_search(
@@ -109,7 +120,13 @@ def run_search(
     """
     search.storage.parent.mkdir(parents=True, exist_ok=True)
     left = {model: search.trials - _clear(search, model) for model in search.models}
-    jobs = [model for n in range(search.trials) for model in search.models if n < left[model]]
+    first = {model: len(open_study(search, model).trials) for model in search.models}
+    jobs = [
+        (model, first[model] + n)
+        for n in range(search.trials)
+        for model in search.models
+        if n < left[model]
+    ]
     deadline = time.monotonic() + budget
     for model, number in _results(search, jobs, workers, devices, deadline):
         if on_trial is not None:
@@ -126,7 +143,11 @@ def _clear(search: Search, model: str) -> int:
 
 
 def _results(
-    search: Search, jobs: list[str], workers: int, devices: Sequence[str], deadline: float
+    search: Search,
+    jobs: list[tuple[str, int]],
+    workers: int,
+    devices: Sequence[str],
+    deadline: float,
 ) -> Any:
     """Yield model and trial number as trials end."""
     if not jobs:
@@ -135,15 +156,15 @@ def _results(
     context = get_context("spawn")
     turns = context.Queue()
     for number in range(workers):
-        turns.put((number, devices[number % len(devices)]))
+        turns.put(devices[number % len(devices)])
     with ProcessPoolExecutor(workers, context, _start_worker, (search, turns)) as pool:
         queue, running = iter(jobs), set[Future[tuple[str, int]]]()
         while True:
             while len(running) < workers and time.monotonic() < deadline:
-                model = next(queue, None)
-                if model is None:
+                job = next(queue, None)
+                if job is None:
                     break
-                running.add(pool.submit(_work, search, model))
+                running.add(pool.submit(_work, search, *job))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -155,18 +176,17 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(search: Search, turns: Any) -> None:
-    number, device = turns.get()
-    _worker.update(number=number, device=device, data=load_data(search.data))
+    _worker.update(device=turns.get(), data=load_data(search.data))
 
 
-def _work(search: Search, model: str) -> tuple[str, int]:
+def _work(search: Search, model: str, draw: int) -> tuple[str, int]:
     import torch
 
     device = _worker["device"]
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
         device = "cuda"
-    study = open_study(search, model, _worker["number"])
+    study = open_study(search, model, draw)
     trial = study.ask()
     try:
         shared = {**search.shared, "device": device}

@@ -9,7 +9,7 @@ from tasks.data.recipe import Recipe
 from tasks.settings import Settings
 from tasks.training.plan import NonFiniteLossError
 from tasks.tuning.space import COMMON, OWN, suggest, tunable
-from tasks.tuning.study import Search, best_section, open_study, run_search
+from tasks.tuning.study import Search, best_section, finished, open_study, run_search
 from tasks.tuning.trial import load_data, run_trial
 
 
@@ -73,6 +73,27 @@ def test_search_gives_every_model_its_trials_and_goes_on_where_it_stopped(folder
     section, value = best_section(more, "gru")
     assert value == max(t.value for t in open_study(more, "gru").trials)
     assert section["embedding_dim"] == 8
+
+
+def test_processes_that_open_the_study_anew_draw_other_settings(folder, tmp_path):
+    search = make_search(folder, tmp_path / "journal.log", models=("gru",))
+    drawn = set()
+    for number in range(5):
+        trial = open_study(search, "gru", number).ask()
+        suggest(trial, "gru", {})
+        drawn.add(trial.params["learning_rate"])
+    assert len(drawn) == 5
+
+
+def test_same_settings_drawn_twice_count_once(folder, tmp_path):
+    search = make_search(folder, tmp_path / "journal.log", models=("gru",))
+    for value in (0.1, 0.1):
+        study = open_study(search, "gru", 3)
+        trial = study.ask()
+        suggest(trial, "gru", {})
+        study.tell(trial, value)
+    assert len(study.trials) == 2
+    assert len(finished(study)) == 1
 
 
 def test_trial_a_killed_search_left_running_is_begun_anew(folder, tmp_path):
