@@ -124,6 +124,9 @@ def diagnose(
     fail_on: Annotated[
         str, typer.Option(help="Exit with 1 at this verdict: never, suspect or faulty.")
     ] = "",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Ask only this question, G14 or its id (repeatable).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Answer the fifty questions from measured evidence: what is wrong, where, what to do next."""
@@ -132,9 +135,9 @@ def diagnose(
     if fail_on not in ("", "never", "suspect", "faulty"):
         raise ValueError(f"--fail-on is {fail_on!r}; expected never, suspect or faulty.")
     if model:
-        code = diagnose_command.diagnose_own(model, num_items, deep, fail_on, as_json)
+        code = diagnose_command.diagnose_own(model, num_items, deep, fail_on, as_json, only or ())
     else:
-        code = diagnose_command.diagnose_run(Path.cwd(), name, deep, fail_on, as_json)
+        code = diagnose_command.diagnose_run(Path.cwd(), name, deep, fail_on, as_json, only or ())
     raise typer.Exit(code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,17 @@ MARKS = {
 }
 
 
-def diagnose_run(start: Path, name: str, deep: bool, fail_on: str, as_json: bool) -> int:
+def diagnose_run(
+    start: Path,
+    name: str,
+    deep: bool,
+    fail_on: str,
+    as_json: bool,
+    only: Sequence[str] = (),
+) -> int:
     """Diagnose the workspace's model, print the answers and return the exit code.
+
+    The answers to all questions replace those of the run; answers to some are only printed.
 
     Args:
         start: Where the user stands.
@@ -27,9 +37,11 @@ def diagnose_run(start: Path, name: str, deep: bool, fail_on: str, as_json: bool
         deep: Also run the interventions that train models.
         fail_on: never, suspect or faulty; the verdict that makes the exit code 1.
         as_json: Print the findings as JSON.
+        only: Ids or numbers of the questions to ask; all of them by default.
 
     Raises:
         SettingsError: there is no such run, or nothing is prepared yet.
+        ValueError: there is no such question.
     """
     project = find_project(start)
     folder = run_folder(project, name)
@@ -38,8 +50,14 @@ def diagnose_run(start: Path, name: str, deep: bool, fail_on: str, as_json: bool
             f"{folder} holds no prepared data. Run the experiment first: assay run."
         )
     from tasks.diagnostics import diagnose_stage
+    from tasks.diagnostics.engine import exit_code
+    from tasks.diagnostics.questions import select_questions
 
     settings = _with_choices(load_settings(folder / "params.yaml"), deep, fail_on)
+    if only:
+        _, diagnosis = diagnose_stage.answer_questions(settings, folder, select_questions(only))
+        _print(diagnosis.to_json(), as_json)
+        return exit_code(diagnosis, settings.diagnose.fail_on)
     result = diagnose_stage.run(settings, folder)
     path = folder / "artifacts" / "diagnosis" / diagnose_stage.FINDINGS_FILE
     findings = json.loads(path.read_text(encoding="utf-8"))
@@ -54,17 +72,28 @@ def _with_choices(settings: Settings, deep: bool, fail_on: str) -> Settings:
     return settings.model_copy(update={"diagnose": DiagnoseSettings.model_validate(chosen)})
 
 
-def diagnose_own(model: str, num_items: int, deep: bool, fail_on: str, as_json: bool) -> int:
+def diagnose_own(
+    model: str,
+    num_items: int,
+    deep: bool,
+    fail_on: str,
+    as_json: bool,
+    only: Sequence[str] = (),
+) -> int:
     """Diagnose ``package.module:build``, a module or a function that builds one.
 
     Raises:
-        ValueError: the name leads nowhere.
+        ValueError: the name leads nowhere, or there is no such question.
     """
+    from tasks.diagnostics.conclusion import with_options
     from tasks.diagnostics.diagnose import diagnose
     from tasks.diagnostics.engine import exit_code
     from tasks.diagnostics.own_program import load_builder
 
-    diagnosis = diagnose(load_builder(model), num_items=num_items, mode="deep" if deep else "exact")
+    diagnosis = diagnose(
+        load_builder(model), num_items=num_items, mode="deep" if deep else "exact", only=only
+    )
+    diagnosis = with_options(diagnosis, f"--model {model}")
     _print(diagnosis.to_json(), as_json)
     return exit_code(diagnosis, fail_on or "never")
 

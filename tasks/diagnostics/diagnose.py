@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from tasks.diagnostics.example_log import EXAMPLE_ITEMS, example_log
 from tasks.diagnostics.own_program import OwnProgram, own_subject
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.question import Mode
-from tasks.diagnostics.questions import QUESTIONS
+from tasks.diagnostics.questions import select_questions
 from tasks.diagnostics.subject import PreparedLog, RawLog, Subject
 
 
@@ -28,6 +28,7 @@ def diagnose(
     num_items: int = EXAMPLE_ITEMS,
     mode: Mode = "exact",
     seed: int = 0,
+    only: Sequence[str] = (),
     **parts: Any,
 ) -> Diagnosis:
     """Answer every question about a model, or about a whole subject.
@@ -43,6 +44,7 @@ def diagnose(
         num_items: Catalogue of the made-up log; what the module was built for.
         mode: `exact`, `after_training` or `deep`.
         seed: Of weights, batches and perturbations.
+        only: Ids or numbers of the questions to ask; all of them by default.
         parts: Further parts, by fields of `OwnProgram`: loss, optimizer, train_step, batches,
             rank, metrics, call, head, batch_first, sample_negatives.
 
@@ -60,4 +62,4 @@ def diagnose(
         )
     elif parts or declared:
         raise ValueError(f"{sorted(parts)} given beside a subject; use subject.replace(...).")
-    return run_questions(Probe(subject, mode, seed=seed), QUESTIONS)
+    return run_questions(Probe(subject, mode, seed=seed), select_questions(only))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from tasks.data.prepare_stage import choose_reading, choose_recipe
 from tasks.data.raw_log import read_raw_log
 from tasks.data.schema import split_valid
+from tasks.diagnostics.conclusion import calls_for_interventions, with_options
 from tasks.diagnostics.engine import Diagnosis, exit_code, run_questions
 from tasks.diagnostics.finding import Finding
 from tasks.diagnostics.pipeline_log import load_prepared, log_from_frame
@@ -21,13 +23,14 @@ from tasks.diagnostics.pipeline_subject import pipeline_subject
 from tasks.diagnostics.plots.write import measure_plots, write_plots
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import DiagnosisError
-from tasks.diagnostics.question import Mode
+from tasks.diagnostics.question import Mode, Question
 from tasks.diagnostics.questions import QUESTIONS
 from tasks.diagnostics.subject import Subject
 from tasks.diagnostics.workspace_records import describe_distance, read_trained
 from tasks.settings import Settings
 
 FINDINGS_FILE = "findings.json"
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -56,12 +59,10 @@ def run(
     Raises:
         DiagnosisError: A question failed by a bug of its own; the other findings are written.
     """
-    torch.set_num_threads(settings.train.shared.num_threads)
-    subject = workspace_subject(settings, workspace)
-    chosen = mode or _affordable(settings, subject)
-    probe = Probe(subject, chosen, seed=settings.diagnose.seeds[0])
     try:
-        diagnosis = run_questions(probe, QUESTIONS, on_finding=on_finding)
+        probe, diagnosis = answer_questions(
+            settings, workspace, QUESTIONS, mode=mode, on_finding=on_finding
+        )
     except DiagnosisError as error:
         write_findings(workspace, error.diagnosis, errors=error.failures)
         raise
@@ -79,6 +80,44 @@ def run(
         **counts,
         "exit_code": exit_code(diagnosis, settings.diagnose.fail_on),
     }
+
+
+def answer_questions(
+    settings: Settings,
+    workspace: Path,
+    questions: tuple[Question, ...],
+    *,
+    mode: Mode | None = None,
+    on_finding: Callable[[Finding], None] | None = None,
+) -> tuple[Probe, Diagnosis]:
+    """Answer some questions about the model under test and write nothing.
+
+    Where a symptom is all that is found after a training, all are asked again with the
+    interventions that train models, unless ``diagnose.on_symptom`` says ``report``.
+
+    Args:
+        settings: All settings.
+        workspace: As for `run`.
+        questions: Which, in questionnaire order.
+        mode: As for `run`.
+        on_finding: As for `run`.
+
+    Raises:
+        DiagnosisError: A question failed by a bug of its own.
+    """
+    torch.set_num_threads(settings.train.shared.num_threads)
+    subject = workspace_subject(settings, workspace)
+    chosen = mode or _affordable(settings, subject)
+    probe = Probe(subject, chosen, seed=settings.diagnose.seeds[0])
+    diagnosis = run_questions(probe, questions, on_finding=on_finding)
+    intervene = settings.diagnose.on_symptom == "intervene" and chosen == "after_training"
+    if intervene and calls_for_interventions(diagnosis):
+        logger.warning("%s The interventions that train models are run.", diagnosis.headline)
+        probe = Probe(subject, "deep", seed=settings.diagnose.seeds[0])
+        diagnosis = run_questions(probe, questions, on_finding=on_finding)
+    if workspace.parent.name == "runs":
+        diagnosis = with_options(diagnosis, f"--name {workspace.name}")
+    return probe, diagnosis
 
 
 def subject_of(settings: Settings, workspace: Path, model: str) -> Subject:
@@ -124,7 +163,10 @@ def write_document(
     document = {**diagnosis.to_json(), "errors": errors or {}}
     partial = path.with_name(f".{path.name}.part")
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 

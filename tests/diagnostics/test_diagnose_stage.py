@@ -10,7 +10,10 @@ import pytest
 
 from tasks.data import fetch_stage, prepare_stage
 from tasks.diagnostics import diagnose_stage
+from tasks.diagnostics.finding import Finding, Limit, exact
+from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import DiagnosisError
+from tasks.diagnostics.question import Question
 from tasks.diagnostics.questions import QUESTIONS
 from tasks.settings import Settings, settings_from_dict
 from tasks.training import train_stage
@@ -88,3 +91,43 @@ def test_a_bug_of_a_question_fails_the_stage_and_keeps_the_rest(
     document = read(workspace)
     assert "ZeroDivisionError" in document["errors"][broken.id]
     assert len(document["findings"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("choice", "stages", "modes"),
+    [
+        ("intervene", ("symptom",), ["after_training", "deep"]),
+        ("report", ("symptom",), ["after_training"]),
+        ("intervene", ("symptom", "align"), ["after_training"]),
+    ],
+    ids=["a-symptom-alone", "told-only-to-report", "a-cause-is-known"],
+)
+def test_a_symptom_without_a_cause_calls_for_interventions(
+    settings: Settings,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    choice: str,
+    stages: tuple[str, ...],
+    modes: list[str],
+) -> None:
+    """Questions that report what they are told to stand for a training without skill."""
+    asked = []
+
+    def made(question: Question, stage: str) -> Question:
+        def measure(probe: Probe) -> None:
+            asked.append(probe.mode)
+
+        def judge(evidence: None, limits: object) -> Finding:
+            return question.finding(None, exact("skill", 1.0, Limit(0.0, "none"), stage))
+
+        return dataclasses.replace(question, mode="exact", measure=measure, judge=judge)
+
+    questions = tuple(made(QUESTIONS[n], stage) for n, stage in enumerate(stages))
+    chosen = settings.diagnose.model_copy(update={"on_symptom": choice})
+    train_stage.run(settings, workspace, model="gru")
+
+    diagnose_stage.answer_questions(
+        settings.model_copy(update={"diagnose": chosen}), workspace, questions
+    )
+
+    assert asked == [mode for mode in modes for _ in stages]

@@ -76,6 +76,19 @@ def test_diagnose_of_a_healthy_program_passes(project: Path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["schema_version"] == 1
 
 
+def test_one_question_alone_leaves_the_findings_of_the_run(project: Path, capsys) -> None:
+    findings = project / "artifacts" / "diagnosis" / "findings.json"
+    before = findings.read_bytes() if findings.exists() else b""
+
+    assert diagnose_command.diagnose_run(project, "", False, "", True, ["g16", "X3"]) == 0
+
+    answers = json.loads(capsys.readouterr().out)["findings"]
+    assert [answer["number"] for answer in answers] == ["G16", "X3"]
+    assert (findings.read_bytes() if findings.exists() else b"") == before
+    with pytest.raises(ValueError, match=r"no question 'g26'.*Did you mean g"):
+        diagnose_command.diagnose_run(project, "", False, "", True, ["G26"])
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 from tasks.diagnostics.question import Question
 from tasks.diagnostics.questions import (
     activations_alive,
@@ -108,3 +111,23 @@ QUESTIONS: tuple[Question, ...] = (
     lstm_learns.QUESTION,
     strip_down_ladder.QUESTION,
 )
+
+
+def select_questions(names: Sequence[str]) -> tuple[Question, ...]:
+    """Return the questions with these ids or numbers, in questionnaire order; all for none.
+
+    >>> [question.id for question in select_questions(["x3", "G14"])]
+    ['loss_fits_task', 'targets_shifted_by_one']
+
+    Raises:
+        ValueError: There is no such question.
+    """
+    known = {name: q for q in QUESTIONS for name in (q.id, q.number.lower())}
+    wanted = [name.lower() for name in names]
+    for name in wanted:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {close[0]}?" if close else "Numbers are G1 to G25, X1 to X25."
+            raise ValueError(f"there is no question {name!r}; expected an id or a number. {hint}")
+    chosen = {known[name].id for name in wanted}
+    return tuple(q for q in QUESTIONS if not wanted or q.id in chosen)
