@@ -57,6 +57,7 @@ format: $(STAMP) ## Apply the formatter
 
 docs: $(STAMP) ## Write the pages that are made from the program
 	@$(BIN)/python -m docs.generate.settings
+	@$(BIN)/python -m docs.generate.questions
 	@$(BIN)/python -m docs.generate.notices
 
 browser: # the browser tests skip with a reason where this can't install one
