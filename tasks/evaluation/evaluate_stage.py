@@ -14,6 +14,7 @@ from tasks import tracking
 from tasks.baselines.contract import Recommender
 from tasks.data.bayes_recommender import BayesRecommender, bayes_optimal
 from tasks.data.prepared import EvaluationSplit, PreparedData
+from tasks.data.storage import replaced_folder
 from tasks.evaluation.comparison import ComparisonTable, compare
 from tasks.evaluation.curves import CURVE_COLUMNS, curve_rows
 from tasks.evaluation.documents import comparison_document
@@ -63,14 +64,12 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
     if settings.evaluate.filter_seen == "both":
         views = ("as_ranked", "seen_filtered")
     tables = {view: _compare(settings, results, view) for view in views}
-    folder = workspace / "artifacts" / "evaluation"
-    folder.mkdir(parents=True, exist_ok=True)
     best_possible = _best_possible(settings, workspace, data)
-    (folder / "bayes.json").unlink(missing_ok=True)  # of an earlier run on generated data
-    if best_possible is not None:
-        _write_json(folder / "bayes.json", best_possible)
-    _write_tables(settings, data, results, tables, best_possible, folder)
-    _write_curves(settings, workspace, folder / "curves.csv")
+    with replaced_folder(workspace / "artifacts" / "evaluation") as folder:
+        if best_possible is not None:
+            _write_json(folder / "bayes.json", best_possible)
+        _write_tables(settings, data, results, tables, best_possible, folder)
+        _write_curves(settings, workspace, folder / "curves.csv")
     tracking.log_evaluation(settings, workspace)
     best = tables["as_ranked"].rows[0]
     beaten = [

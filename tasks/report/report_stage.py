@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,11 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
     page = render_page(records, settings, settings_text, _provenance(workspace))
     path = workspace / REPORT
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False
-    ) as file:
+    # One name for all tries, so that a killed one leaves nothing that stays.
+    with (path.parent / f".{path.name}.part").open("w", encoding="utf-8") as file:
         file.write(page)
-    os.chmod(file.name, 0o644)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(file.name, path)
     tracking.log_report(settings, workspace)
     return {"report": str(REPORT), "headline": headlines(records.comparison["tables"][0])[0]}

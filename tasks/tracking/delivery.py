@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from tasks.tracking import address, state
 from tasks.tracking.connection import RefusedRecordError, StoreAwayError
 from tasks.tracking.journal import Entry, Journal, Record
-from tasks.tracking.store import MAX_METRICS, Store
+from tasks.tracking.store import MAX_METRICS, Store, discard_copy
 
 logger = logging.getLogger("assay.tracking")
 
@@ -117,12 +117,16 @@ def _deliver_all(folder: Path, uri: str) -> Outcome:
     journals = [journal for journal in _journals(folder) if journal.num_waiting()]
     try:
         for journal in journals:
+            journal.flush()
             for entry in _merged(journal.entries(journal.delivered())):
                 if _apply(open_store(uri), entry, folder):
                     delivered += 1
+                    journal.mark_delivered(entry.end)
+                    # Only now: killed before, the record is delivered again and needs its copy.
+                    discard_copy(entry.record)
                 else:
                     refused += 1
-                journal.mark_delivered(entry.end)
+                    journal.mark_delivered(entry.end)
     except StoreAwayError as error:
         problem = str(error)
         forget_store(uri, problem)

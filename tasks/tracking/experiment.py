@@ -105,10 +105,22 @@ def open_run(
 ) -> RunEntry:
     """Begin a child of the open parent and log its name, parameters and data set."""
     parent = _open_parent(settings, workspace, current)
-    params = _params(settings, model, seed)
-    entry = current.new_run(identity.settings_hash(params))
+    entry = current.new_run(identity.settings_hash(_params(settings, model, seed)))
     current.children[state.child_name(model, seed)] = entry
-    log = RunLog(workspace, entry)
+    _begin_child(RunLog(workspace, entry), settings, parent, model, seed, tags)
+    return entry
+
+
+def _begin_child(
+    log: RunLog,
+    settings: Settings,
+    parent: RunEntry,
+    model: str,
+    seed: int,
+    tags: Mapping[str, str],
+) -> None:
+    """Log a child's name, parent, parameters and data set."""
+    workspace = log.workspace
     log.add(
         "run",
         experiment=settings.experiment.name,
@@ -117,9 +129,8 @@ def open_run(
         time=now(),
         tags={"assay.model": model, "assay.seed": str(seed), **_source(workspace), **tags},
     )
-    log.add("params", values=params)
+    log.add("params", values=_params(settings, model, seed))
     log_dataset(log, settings, workspace)
-    return entry
 
 
 def log_dataset(log: RunLog, settings: Settings, workspace: Path) -> None:
@@ -147,6 +158,9 @@ def _open_child(settings: Settings, workspace: Path, model: str, seed: int) -> M
         if found and found.settings_hash == wanted and _may_continue(found, current):
             found.status = "RUNNING"
             log = RunLog(workspace, found)
+            if not log.has_begun():
+                parent = _open_parent(settings, workspace, current)
+                _begin_child(log, settings, parent, model, seed, {})
             log.add_tags({"assay.resumed": str(now())})
             return ModelRun(log, model, seed)
         if found and found.status in state.DONE:
@@ -182,13 +196,15 @@ def _source(workspace: Path) -> dict[str, str]:
 
 
 def _open_parent(settings: Settings, workspace: Path, current: TrackingState) -> RunEntry:
-    if current.parent is not None:
-        return current.parent
-    delivery.prune(workspace, keep=set())
-    entry = current.new_run()
-    entry.by_flow = current.announced is not None
-    current.parent = entry
+    entry = current.parent
+    if entry is None:
+        delivery.prune(workspace, keep=set())
+        entry = current.new_run()
+        entry.by_flow = current.announced is not None
+        current.parent = entry
     log = RunLog(workspace, entry)
+    if log.has_begun():
+        return entry
     log.add(
         "run",
         experiment=settings.experiment.name,

@@ -36,6 +36,9 @@ class Journal:
         if not lines:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._offset_path.exists() and self.delivered() == 0:
+            # The journal lost records that were delivered: it is delivered anew from its start.
+            self._offset_path.unlink()
         with self.path.open("ab+") as file:
             # A process killed while writing leaves half a line; the next record starts anew.
             if file.seek(0, os.SEEK_END) and not _ends_with_newline(file):
@@ -55,9 +58,10 @@ class Journal:
                 yield Entry(_parse(line), offset)
 
     def delivered(self) -> int:
-        """Bytes already delivered."""
+        """Bytes already delivered; 0 where the journal holds less than that."""
         try:
-            return int(self._offset_path.read_text())
+            offset = int(self._offset_path.read_text())
+            return offset if offset <= self.path.stat().st_size else 0
         except (FileNotFoundError, ValueError):
             return 0
 
@@ -70,6 +74,11 @@ class Journal:
     def num_waiting(self) -> int:
         """Records not delivered yet."""
         return sum(1 for _ in self.entries(self.delivered()))
+
+    def flush(self) -> None:
+        """Have the system write the journal to the disk; what is delivered must not be lost."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
 
     def remove(self) -> None:
         """Delete the journal and its mark."""

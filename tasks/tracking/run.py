@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,35 @@ class RunLog:
     def add_metrics(
         self, values: Mapping[str, float], step: int, kind: str = "summary", count: int = 0
     ) -> None:
-        """Append metric points at ``step``; ``count`` is remembered for `progress`."""
+        """Append metric points at ``step``; ``count`` is remembered for `progress`.
+
+        Of summaries, those logged already are left out: a stage that was killed and run again finds
+        the same numbers, except times, and MLflow would keep both.
+        """
+        if kind == "summary":
+            known = self._summaries()
+            values = {
+                name: value
+                for name, value in values.items()
+                if (name, step) not in known
+                or (known[name, step] != value and not name.startswith("training/"))
+            }
         if values:
             points = [[name, value, now(), step] for name, value in values.items()]
             self.add("metrics", points=points, kind=kind, step=step, count=count)
+
+    def has_begun(self) -> bool:
+        """Whether the journal says how the run began; a power cut may take its records."""
+        return any(entry.record.get("op") == "run" for entry in self.journal.entries())
+
+    def _summaries(self) -> dict[tuple[str, int], float]:
+        """Last value of every summary logged, by name and step."""
+        return {
+            (name, step): value
+            for entry in self.journal.entries()
+            if entry.record.get("op") == "metrics" and entry.record.get("kind") == "summary"
+            for name, value, _, step in entry.record["points"]
+        }
 
     def add_tags(self, values: Mapping[str, str]) -> None:
         """Append tags."""
@@ -50,7 +76,8 @@ class RunLog:
         """Copy a file or folder into the spool and append a record that delivers the copy."""
         if not source.exists():
             return
-        place = state.spool_folder(self.workspace) / "files" / f"{self.entry.key}-{time.time_ns()}"
+        copies = state.spool_folder(self.workspace) / "files"
+        place = copies / f"{self.entry.key}-{uuid.uuid4().hex}"
         if source.is_dir():
             target = place
             shutil.copytree(source, target)

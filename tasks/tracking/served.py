@@ -28,9 +28,12 @@ def log_model(store: Store, record: Record) -> None:
         return
     folder = Path(record["path"])
     client = store.client
-    logged = client.create_logged_model(
-        store.experiment_id_of(record["key"]), name=record["name"], source_run_id=run_id
-    )
+    experiment_id = store.experiment_id_of(record["key"])
+    # A delivery that was killed in the middle has made one already.
+    begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    logged = next(
+        (each for each in begun if each.name == record["name"] and each.status != "READY"), None
+    ) or client.create_logged_model(experiment_id, name=record["name"], source_run_id=run_id)
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model"

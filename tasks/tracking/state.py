@@ -13,6 +13,8 @@ from pathlib import Path
 from filelock import FileLock
 
 LOCK_SECONDS = 60.0
+STATE_FILE = "mlflow.json"
+STATE_COPY = "mlflow.copy.json"
 DONE = ("FINISHED", "LINKED")
 """A run of this experiment that ended well, and one that stands for a training of earlier."""
 
@@ -74,18 +76,20 @@ def spool_folder(workspace: Path) -> Path:
 
 
 def read(workspace: Path) -> TrackingState:
-    """Read the state; a missing or broken file is a fresh state, as runs can be made anew."""
-    try:
-        raw = json.loads((local_folder(workspace) / "mlflow.json").read_text())
-        return TrackingState(
-            parent=RunEntry(**raw["parent"]) if raw["parent"] else None,
-            announced=raw["announced"],
-            children={name: RunEntry(**entry) for name, entry in raw["children"].items()},
-            evaluated=bool(raw["evaluated"]),
-            next_journal=max(int(raw["next_journal"]), _next_free_number(workspace)),
-        )
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return TrackingState(next_journal=_next_free_number(workspace))
+    """Read the state or, where it is damaged, its copy; without both it is a fresh one."""
+    for name in (STATE_FILE, STATE_COPY):
+        try:
+            raw = json.loads((local_folder(workspace) / name).read_text())
+            return TrackingState(
+                parent=RunEntry(**raw["parent"]) if raw["parent"] else None,
+                announced=raw["announced"],
+                children={name: RunEntry(**entry) for name, entry in raw["children"].items()},
+                evaluated=bool(raw["evaluated"]),
+                next_journal=max(int(raw["next_journal"]), _next_free_number(workspace)),
+            )
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return TrackingState(next_journal=_next_free_number(workspace))
 
 
 @contextmanager
@@ -96,9 +100,18 @@ def edit(workspace: Path) -> Iterator[TrackingState]:
     with FileLock(folder / "mlflow.json.lock", timeout=LOCK_SECONDS):
         state = read(workspace)
         yield state
-        partial = folder / "mlflow.json.tmp"
-        partial.write_text(json.dumps(asdict(state), indent=1))
-        os.replace(partial, folder / "mlflow.json")
+        for name in (STATE_FILE, STATE_COPY):
+            _write(folder / name, json.dumps(asdict(state), indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one step, flushed to the disk."""
+    partial = path.with_name(f"{path.name}.tmp")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def _next_free_number(workspace: Path) -> int:

@@ -175,14 +175,22 @@ class Store:
         elif path.is_file():
             self.client.log_artifact(run_id, str(path), record["folder"] or None)
         else:
-            raise RefusedRecordError(f"{path} is gone")
-        _discard(path)
+            self._check_delivered(run_id, record)
+
+    def _check_delivered(self, run_id: str, record: Record) -> None:
+        """A journal that lost its mark is delivered again, when its copies are gone already."""
+        name = Path(record["path"]).name
+        found = {
+            Path(each.path).name
+            for each in self.client.list_artifacts(run_id, record["folder"] or None)
+        }
+        if not found or (Path(name).suffix and name not in found):
+            raise RefusedRecordError(f"{record['path']} is gone")
 
     def _model(self, record: Record) -> None:
         from tasks.tracking import served
 
         served.log_model(self, record)
-        _discard(Path(record["path"]))
 
     def _link(self, record: Record) -> None:
         from tasks.tracking import served
@@ -212,8 +220,11 @@ _OPERATIONS = {
 }
 
 
-def _discard(path: Path) -> None:
-    """Delete a delivered copy in the spool, and the folder made for it."""
+def discard_copy(record: Record) -> None:
+    """Delete the copy in the spool that a delivered record names, and the folder made for it."""
+    if not record.get("path"):
+        return
+    path = Path(record["path"])
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -135,6 +135,10 @@ class CheckpointFolder:
             raise CheckpointError(f"checkpoint {manifest} is damaged (checksum of its tensors).")
         return Checkpoint(body["step"], load_tensors(blob), body["state"])
 
+    def discard(self, step: int) -> None:
+        """Removes the checkpoint of a step, for one that can't be resumed from after all."""
+        self._remove(self.folder / f"step_{step:012d}.json")
+
     def clear(self) -> None:
         """Removes every checkpoint of the run, and the folder if nothing else is in it."""
         if not self.folder.is_dir():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from tasks.training.checkpoint import CheckpointFolder
+from tasks.training.checkpoint import CheckpointError, CheckpointFolder
 from tasks.training.observer import EpochReport, Observer, RunStart, StepReport
 from tasks.training.optimizer import learning_rate_at, set_learning_rate
 from tasks.training.plan import (
@@ -286,10 +286,19 @@ def _resume(
     observers: Sequence[Observer],
 ) -> Progress:
     """Goes back to the newest sound checkpoint; a new progress where there is none."""
-    checkpoint, rejected = checkpoints.load_latest()
-    for reason in rejected:
-        going_on = "Starting anew." if checkpoint is None else f"Resuming at {checkpoint.step}."
+    reasons: list[str] = []
+    progress = None
+    while progress is None:
+        checkpoint, rejected = checkpoints.load_latest()
+        reasons += rejected
+        if checkpoint is None:
+            break
+        try:
+            progress = restore(model, optimizer, observers, checkpoint.tensors, checkpoint.state)
+        except CheckpointError as error:
+            reasons.append(str(error))
+            checkpoints.discard(checkpoint.step)
+    for reason in reasons:
+        going_on = f"Resuming at {progress.step}." if progress else "Starting anew."
         warnings.warn(f"{reason} {going_on}", CheckpointWarning, stacklevel=3)
-    if checkpoint is None:
-        return Progress()
-    return restore(model, optimizer, observers, checkpoint.tensors, checkpoint.state)
+    return progress or Progress()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.training.batches import Batch
+from tasks.training.checkpoint import CheckpointError
 from tasks.training.observer import EpochReport, Observer, RunStart, StepReport
 from tasks.training.parameter_names import parameter_group
 
@@ -82,11 +83,6 @@ class Recorder(Observer):
         for name, size in self._sizes.items():
             path = self.folder / name
             path.touch()
-            if path.stat().st_size < size:
-                raise ValueError(
-                    f"{path} holds {path.stat().st_size} bytes, the checkpoint was written after "
-                    f"{size}; expected it untouched. Remove the checkpoint folder to start anew."
-                )
             os.truncate(path, size)
 
     def wants_step(self, step: int) -> bool:
@@ -153,8 +149,24 @@ class Recorder(Observer):
                 os.fsync(stream.fileno())
         return {"sizes": dict(self._sizes)}
 
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """Rows of one of the files so far."""
+        text = (self.folder / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes the sizes up; `on_start` cuts the files back to them."""
+        """Takes the sizes up; `on_start` cuts the files back to them.
+
+        Raises:
+            CheckpointError: a file lost what the checkpoint says is in it.
+        """
+        for name, size in state["sizes"].items():
+            path = self.folder / name
+            found = path.stat().st_size if path.is_file() else 0
+            if found < size:
+                raise CheckpointError(
+                    f"{path} holds {found} bytes, the checkpoint was written after {size}."
+                )
         self._sizes = dict(state["sizes"])
 
     def _write(self, name: str, row: Mapping[str, Any]) -> None:

@@ -95,18 +95,20 @@ def restore(
 
     Raises:
         ValueError: the state is of a run with another number of observers.
+        CheckpointError: an observer lost what it had written; nothing was changed.
     """
     if len(state["observers"]) != len(observers):
         raise ValueError(
             f"the checkpoint was written with {len(state['observers'])} observers; this run has "
             f"{len(observers)}. Resume with the same ones, or remove the checkpoint folder."
         )
+    # First, as they may refuse: what is not restored has to stay as it was.
+    for observer, saved in zip(observers, state["observers"], strict=True):
+        observer.load_state(saved)
     device = next(model.parameters()).device
     model.load_state_dict(_with_prefix(tensors, "model."))
     _unpack_optimizer(optimizer, tensors, state["optimizer"])
     _unpack_random(tensors, state["random"])
-    for observer, saved in zip(observers, state["observers"], strict=True):
-        observer.load_state(saved)
     best = {name: t.to(device) for name, t in _with_prefix(tensors, "best.").items()}
     sums = tensors["progress.sums"].to(device)
     return Progress(**state["progress"], sums=sums, best_weights=best)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from tasks.data.prepared import PreparedData
+from tasks.data.storage import replaced_folder
 from tasks.evaluation.evaluate import rank_split
 from tasks.evaluation.metrics import mean_metrics
 from tasks.settings import Settings
@@ -24,7 +24,7 @@ from tasks.training.gates import gate_openness, has_gates
 from tasks.training.interrupt import stop_on_signals
 from tasks.training.loop import train
 from tasks.training.models import CountModel, model_spec
-from tasks.training.observer import EpochReport, Observer
+from tasks.training.observer import EpochReport, Observer, RunStart
 from tasks.training.progress import ProgressLines
 from tasks.training.provenance import peak_gpu_memory_mb, peak_memory_mb, versions
 from tasks.training.record import EPOCHS_FILE, STEPS_FILE, Recorder
@@ -34,11 +34,21 @@ RECORD_FILE = "record.json"
 
 
 class TrackingObserver(Observer):
-    """Passes epochs and recorded steps on to the tracking run as they happen."""
+    """Passes epochs and recorded steps on to the tracking run as they happen.
+
+    Comes after the recorder: on a resume the recorder's files, cut back to the checkpoint, say what
+    a killed process may have recorded without passing it on. What arrived is skipped by the run.
+    """
 
     def __init__(self, tracked: ModelRun | SilentRun, recorder: Recorder) -> None:
         self._tracked = tracked
         self._recorder = recorder
+
+    def on_start(self, start: RunStart) -> None:
+        """Logs again what was recorded before the checkpoint."""
+        self._tracked.on_steps(self._recorder.read_rows(STEPS_FILE))
+        for row in self._recorder.read_rows(EPOCHS_FILE):
+            self._tracked.on_epoch(row)
 
     def on_epoch(self, report: EpochReport) -> None:
         """Logs the epoch and the steps recorded since the last one."""
@@ -113,7 +123,7 @@ def _fit(
     ranks = rank_split(recommender.score, data, data.val, max_len=max_len).ranks
     metrics = {f"val/{name}": value for name, value in mean_metrics(ranks, CUTOFFS).items()}
     epoch = {"epoch": 0, "step": 0, **metrics, "seconds": seconds["wall_seconds"]}
-    with _Output(target) as folder:
+    with replaced_folder(target) as folder:
         recommender.save(folder)
         (folder / EPOCHS_FILE).write_text(json.dumps(epoch) + "\n", encoding="utf-8")
         (folder / STEPS_FILE).write_text("", encoding="utf-8")
@@ -160,7 +170,7 @@ def _train(
         "precision": trial.plan.precision,
         "peak_gpu_memory_mb": peak_gpu_memory_mb(),
     }
-    with _Output(target) as folder:
+    with replaced_folder(target) as folder:
         trial.recommender.save(folder)
         for name in (EPOCHS_FILE, STEPS_FILE):
             shutil.copyfile(state / name, folder / name)
@@ -179,23 +189,3 @@ def _write_record(
     text = json.dumps(record, indent=2) + "\n"
     (folder / RECORD_FILE).write_text(text, encoding="utf-8")
     return record
-
-
-class _Output:
-    """A folder written beside its place and moved there when complete."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._partial = target.with_name(f".{target.name}.part")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
-        return self._partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            shutil.rmtree(self._target, ignore_errors=True)
-            os.replace(self._partial, self._target)
-        else:
-            shutil.rmtree(self._partial, ignore_errors=True)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tasks import tracking
 from tasks.settings import Settings
-from tests.tracking.conftest import children, epoch_row, parents, runs, toy_settings
+from tasks.tracking import delivery
+from tests.tracking.conftest import (
+    children,
+    epoch_row,
+    parents,
+    runs,
+    toy_settings,
+    train,
+    write_evaluation,
+)
 
 
 def killed_after(settings: Settings, workspace: Path, epochs: int) -> None:
@@ -36,6 +48,52 @@ def test_a_killed_training_continues_its_run(
     for name in ("train/loss", "grad/norm"):
         history = client.get_metric_history(found.info.run_id, name)
         assert [point.step for point in history] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("damage", ["state", "journal", "journal_start", "both_marks"])
+def test_a_power_cut_costs_neither_run_nor_points(
+    settings: Settings, workspace: Path, client: Any, damage: str
+) -> None:
+    killed_after(settings, workspace, epochs=3)
+    tracking.deliver(workspace)
+    before = runs(client)["gru seed 0"].info.run_id
+    local = workspace / ".assay"
+    (journal,) = [p for p in (local / "spool").glob("*.jsonl") if b"gru seed 0" in p.read_bytes()]
+    if damage == "state":
+        os.truncate(local / "mlflow.json", 30)
+    else:
+        os.truncate(journal, 20 if damage == "journal_start" else journal.stat().st_size - 150)
+    if damage == "both_marks":
+        for mark in (local / "spool").glob("*.delivered"):
+            os.truncate(mark, 0)
+
+    with tracking.model_run(settings, workspace, "gru", 0) as run:
+        # What the training says on its start: everything its checkpoint knows of.
+        for epoch in (1, 2, 3, 4):
+            run.on_steps([{"step": epoch, "grad/norm": 1.0}])
+            run.on_epoch(epoch_row(epoch))
+
+    found = runs(client)["gru seed 0"]
+    assert found.info.run_id == before
+    assert found.info.status == "FINISHED"
+    assert len(parents(client)) == 1
+    for name in ("train/loss", "grad/norm"):
+        history = client.get_metric_history(before, name)
+        assert sorted({point.step for point in history}) == [1, 2, 3, 4]
+    assert delivery.count_waiting(workspace) == 0
+
+
+def test_the_same_numbers_again_are_not_a_second_point(
+    settings: Settings, workspace: Path, client: Any
+) -> None:
+    train(settings, workspace, "gru")
+    write_evaluation(workspace, {"gru": [1, 2, 3]})
+    for _ in range(2):
+        # As when the stage was killed at its very end.
+        tracking.log_evaluation(settings, workspace)
+
+    found = runs(client)["gru seed 0"].info.run_id
+    assert len(client.get_metric_history(found, "test/ndcg_at_10")) == 1
 
 
 def test_a_run_under_other_settings_is_not_continued(

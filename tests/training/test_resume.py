@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from dataclasses import replace
 
@@ -173,6 +174,22 @@ def test_a_corrupt_newest_checkpoint_costs_only_its_steps(make_parts, plan, tmp_
     again = make_parts()
     with pytest.warns(CheckpointWarning, match=r"checksum of its tensors.*Resuming at"):
         record, _ = run(again, plan, folder)
+    assert_same(results(again, record, folder), expected)
+
+
+@pytest.mark.parametrize("name", [STEPS_FILE, EPOCHS_FILE])
+def test_a_truncated_record_costs_checkpoints_only(make_parts, plan, tmp_path, name):
+    whole = make_parts()
+    record, num_steps = run(whole, plan, tmp_path / "whole")
+    expected = results(whole, record, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    with pytest.raises(Kill):
+        run(make_parts(), plan, folder, kill_at=num_steps - 1)
+    os.truncate(folder / name, 10)
+    again = make_parts()
+    with pytest.warns(CheckpointWarning, match="holds 10 bytes.*Starting anew"):
+        record, remaining = run(again, plan, folder)
+    assert remaining == num_steps
     assert_same(results(again, record, folder), expected)
 
 
