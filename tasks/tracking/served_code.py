@@ -6,7 +6,6 @@ packages and nothing of this project.
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -38,9 +37,7 @@ def copy_code(place: Path) -> list[str]:
         files = [source] if source.is_file() else sorted(source.rglob("*.py"))
         for file in files:
             _copy(file, place / "tasks" / file.relative_to(rooms))
-    found = importlib.util.find_spec("xlstm_model")  # found, not imported: that takes seconds
-    assert found is not None and found.origin is not None
-    library = Path(found.origin).parent
+    library = rooms.parent / "xlstm_model"
     for file in sorted(library.rglob("*.py")):
         _copy(file, place / "xlstm_model" / file.relative_to(library))
     return [str(place / "tasks"), str(place / "xlstm_model")]
