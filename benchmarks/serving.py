@@ -4,8 +4,8 @@ Every model gets 10,000 users with a state each, then single events of random us
 event the ten best of 100,000 items are asked for. Weights are random, as only time is measured.
 Each model runs in a process of its own on one CPU thread. Prints one JSON object: median and p99 of
 the whole answer and of its parts in milliseconds, and the memory of all states. Wall time is what a
-caller waits; CPU time of the thread is the same on an idle machine and says what the work costs on a
-busy one.
+caller waits; CPU time of the thread is the same on an idle machine and says what the work costs
+on a busy one.
 """
 
 from __future__ import annotations
