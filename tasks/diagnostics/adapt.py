@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tasks.diagnostics.layout import Layout
 from tasks.diagnostics.measurements.padding_swap import item_embedding
 from tasks.diagnostics.subject import Batch
 
@@ -32,27 +33,29 @@ class Adapter:
         num_items: Items in the catalogue; V is one more, column 0 is padding.
         batch_first: The module takes and returns (B, S, ...), not (S, B, ...).
         call: Your own call, (module, batch) -> anything that holds scores; else arguments are found
-            by their names.
-        head: (module, hidden (B, S, D)) -> scores, for modules that return hidden states; else the
-            item embedding scores them.
+            by their names. The batch is in the module's own layout.
+        head: (module, hidden (B, S, D) or (B, D)) -> scores, for modules that return hidden states;
+            else the item embedding scores them.
+        layout: Side of padding and numbering of items; as in the pipeline where not given.
     """
 
     num_items: int
     batch_first: bool = True
     call: Callable[[nn.Module, Batch], Any] | None = None
     head: Callable[[nn.Module, Tensor], Tensor] | None = None
+    layout: Layout | None = None
 
     def logits(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return scores (B, S, V) after every position.
 
-        A module with one row of scores per history is called once per position, with the history
-        up to there.
+        A module with one row of scores per history is called once per position, with what follows
+        it as padding: as it is called when it is trained on one target per history.
         """
         scores = self._scores(module, batch)
         if scores.ndim == 3:
             return scores
-        width = batch.item_ids.shape[1]
-        last = [self._scores(module, batch.columns(slice(0, t + 1))) for t in range(width)]
+        places = torch.arange(batch.item_ids.shape[1], device=batch.item_ids.device)
+        last = [self._scores(module, _until(batch, places <= place)) for place in places]
         return torch.stack(last, dim=1)
 
     def last_scores(
@@ -69,17 +72,17 @@ class Adapter:
         return scores
 
     def _scores(self, module: nn.Module, batch: Batch) -> Tensor:
+        layout = self.layout or Layout(self.num_items)
+        given = layout.to_module(batch)
         if self.call is not None:
-            result = self.call(module, batch)
+            result = self.call(module, given)
         else:
-            result = module(*self._positional(batch), **self._named(module, batch))
-        found = self._read(module, batch, result)
-        if self.batch_first or found.ndim == 2:
-            return found
-        return found.transpose(0, 1)
-
-    def _positional(self, batch: Batch) -> tuple[Tensor]:
-        return (batch.item_ids if self.batch_first else batch.item_ids.T.contiguous(),)
+            ids = given.item_ids if self.batch_first else given.item_ids.T.contiguous()
+            result = module(ids, **self._named(module, given))
+        found = self._read(module, given, result)
+        if found.ndim == 3 and not self.batch_first:
+            found = found.transpose(0, 1)
+        return layout.columns(layout.from_module(found, batch))
 
     def _named(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Arguments besides the item ids, by the names the module gives them."""
@@ -105,44 +108,62 @@ class Adapter:
 
     def _read(self, module: nn.Module, batch: Batch, result: Any) -> Tensor:
         """Pick the scores out of a result, or make them of hidden states."""
-        tensors = list(_floating(result))
-        widths = (self.num_items + 1, self.num_items)
-        for tensor in tensors:
-            if tensor.shape[-1] in widths and tensor.ndim in (2, 3):
-                return self._with_padding(tensor)
-        for tensor in tensors:
-            if tensor.ndim == 3 and self._fits(tensor, batch):
-                return self._score_hidden(module, tensor)
-        for tensor in tensors:
-            if tensor.ndim in (2, 3) and tensor.shape[-1] > self.num_items + 1:
-                return tensor[..., : self.num_items + 1]  # further ids, such as a mask token
-        shapes = [tuple(tensor.shape) for tensor in tensors]
+        tensors = [tensor for tensor in _floating(result) if self._fits(tensor, batch)]
+        tensors.sort(key=lambda tensor: -tensor.ndim)
+        hidden = [tensor for tensor in tensors if self._has_head(module, tensor)]
+        if self.head is not None and hidden:
+            return self.head(module, hidden[0])
+        exact = (self.num_items, self.num_items + 1)
+        scores = [tensor for tensor in tensors if tensor.shape[-1] in exact]
+        if scores and hidden and scores[0] is hidden[0]:
+            raise AdaptError(
+                f"{type(module).__name__} returned {tuple(scores[0].shape)}: scores of "
+                f"{self.num_items} items, or hidden states as wide as the item embedding? Give "
+                "diagnose(num_items=...) another number, or diagnose(head=...)."
+            )
+        # Wider scores hold further ids, such as a mask token.
+        scores += [] if hidden else [t for t in tensors if t.shape[-1] > self.num_items]
+        if scores:
+            return scores[0]
+        if hidden:
+            return self._score_hidden(module, hidden[0])
+        shapes = [tuple(tensor.shape) for tensor in _floating(result)]
         raise AdaptError(
             f"{type(module).__name__} returned tensors of shapes {shapes}; expected scores "
             f"(B, S, {self.num_items + 1}) or (B, {self.num_items + 1}), or hidden states "
-            "(B, S, D). Give diagnose(call=...) that returns one of them."
+            "(B, S, D) or (B, D) as wide as the item embedding. Give diagnose(call=...) that "
+            "returns scores, or diagnose(head=...) that makes them of hidden states."
         )
 
-    def _fits(self, hidden: Tensor, batch: Batch) -> bool:
+    def _fits(self, tensor: Tensor, batch: Batch) -> bool:
         shape = tuple(batch.item_ids.shape)
-        return tuple(hidden.shape[:2]) == (shape if self.batch_first else shape[::-1])
+        if tensor.ndim == 2:
+            return tensor.shape[0] == shape[0]
+        expected = shape if self.batch_first else shape[::-1]
+        return tensor.ndim == 3 and tuple(tensor.shape[:2]) == expected
+
+    def _has_head(self, module: nn.Module, hidden: Tensor) -> bool:
+        if self.head is not None:
+            return True
+        table = item_embedding(module, self.num_items)
+        return table is not None and table.embedding_dim == hidden.shape[-1]
 
     def _score_hidden(self, module: nn.Module, hidden: Tensor) -> Tensor:
-        if self.head is not None:
-            return self._with_padding(self.head(module, hidden))
         table = item_embedding(module, self.num_items)
-        if table is None or table.embedding_dim != hidden.shape[-1]:
-            raise AdaptError(
-                f"{type(module).__name__} returned hidden states {tuple(hidden.shape)} and has no "
-                f"item embedding of that width to score them with. Give diagnose(head=...)."
-            )
-        return self._with_padding(hidden @ table.weight[: self.num_items + 1].T)
+        assert table is not None  # `_has_head` has looked
+        return hidden @ table.weight.T
 
-    def _with_padding(self, scores: Tensor) -> Tensor:
-        if scores.shape[-1] == self.num_items + 1:
-            return scores
-        column = scores.new_full((*scores.shape[:-1], 1), -torch.inf)
-        return torch.cat([column, scores], dim=-1)
+
+def _until(batch: Batch, kept: Tensor) -> Batch:
+    """Return the batch with padding where `kept`, bool (S,), is false.
+
+    Rows without an event among the kept positions stay as they are: nobody reads their scores.
+    """
+    real = batch.mask & kept
+    kept = kept | ~real.any(dim=1, keepdim=True)
+    return batch._replace(
+        item_ids=batch.item_ids * kept, targets=batch.targets * kept, mask=batch.mask & kept
+    )
 
 
 def as_builder(model: nn.Module | Callable[..., nn.Module]) -> Callable[..., nn.Module]:

@@ -51,6 +51,8 @@ class Declared:
         norm: xLSTM blocks have their norms.
         mlstm_normalizer: The mLSTM divides by its normaliser.
         slstm_cell: Recurrence of s blocks; `lstm` and `rnn` are rungs of the strip-down ladder.
+        padding_row: Row of the item embedding that stands for padding.
+        first_item_row: Row of the item embedding that stands for item 1; the others follow.
         slstm_conv_gates: sLSTM gates that read the convolved input.
         unknown: Names of fields above about which the program says nothing.
     """
@@ -94,7 +96,17 @@ class Declared:
     mlstm_normalizer: bool = True
     slstm_cell: Literal["slstm", "lstm", "rnn"] = "slstm"
     slstm_conv_gates: Literal["if", "ifzo"] = "if"
+    padding_row: int = 0
+    first_item_row: int = 1
     unknown: frozenset[str] = frozenset()
+
+    def rows(self, num_items: int) -> list[int]:
+        """Return the row of the item embedding for every id 0..num_items.
+
+        >>> Declared(padding_row=3, first_item_row=0).rows(3)
+        [3, 0, 1, 2]
+        """
+        return [self.padding_row, *range(self.first_item_row, self.first_item_row + num_items)]
 
     def states(self, name: str) -> bool:
         """Return whether the program says what its setting `name` is.

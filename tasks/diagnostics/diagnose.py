@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from tasks.diagnostics.subject import PreparedLog, RawLog, Subject
 
 
 def diagnose(
-    model: nn.Module | Callable[..., nn.Module] | None = None,
+    model: nn.Module | Callable[..., nn.Module] | OwnProgram | None = None,
     *,
     subject: Subject | None = None,
     log: RawLog | None = None,
@@ -35,7 +36,7 @@ def diagnose(
 
     Args:
         model: A module from item ids (B, S) to scores (B, S, V) or (B, V) or hidden states, or a
-            function that builds one. V is num_items + 1; column 0 is padding.
+            function that builds one, or an `OwnProgram`. V is num_items + 1; column 0 is padding.
         subject: A subject put together by hand, instead of a model.
         log: Raw log; a small made-up one where neither it nor `prepared` is given.
         prepared: Prepared data of one's own.
@@ -45,8 +46,9 @@ def diagnose(
         mode: `exact`, `after_training` or `deep`.
         seed: Of weights, batches and perturbations.
         only: Ids or numbers of the questions to ask; all of them by default.
-        parts: Further parts, by fields of `OwnProgram`: loss, optimizer, train_step, batches,
-            rank, metrics, call, head, batch_first, sample_negatives.
+        parts: Further parts, by fields of `OwnProgram`: loss, batch_loss, optimizer, train_step,
+            batches, sample_negatives, score, rank, metrics, evaluate, call, head, batch_first,
+            padding_side, padding_id, first_item_id.
 
     Raises:
         ValueError: Neither a model nor a subject is given, or both.
@@ -57,8 +59,13 @@ def diagnose(
     if subject is None:
         if log is None and prepared is None:
             log = example_log(num_items)
+        program = model if isinstance(model, OwnProgram) else OwnProgram(model)
         subject = own_subject(
-            OwnProgram(model, **parts), log=log, ready=prepared, recipe=recipe, declared=declared
+            dataclasses.replace(program, **parts),
+            log=log,
+            ready=prepared,
+            recipe=recipe,
+            declared=declared,
         )
     elif parts or declared:
         raise ValueError(f"{sorted(parts)} given beside a subject; use subject.replace(...).")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.data.prepared import PreparedData
+from tasks.diagnostics.precision import narrows
 from tasks.diagnostics.problems import (
     NotApplicableError,
     NotMeasuredError,
@@ -26,6 +27,9 @@ E = TypeVar("E")
 
 MAX_BATCHES = 200
 """Batches of an epoch that data checks read: at batch size 64 every window of 12,800 users."""
+
+RUN_THE_MODEL = frozenset({"loss", "train_step", "score", "evaluate", "train"})
+"""Parts that fail whenever the model does."""
 
 _EXPECTED = (SubjectError, NotOfferedError, NotApplicableError, NotMeasuredError)
 
@@ -85,6 +89,8 @@ class Probe:
     def ask(self, part: str, *arguments: Any, **options: Any) -> Any:
         """Call a part of the subject.
 
+        A part that runs the model is not to blame for a model that does not run at all.
+
         Raises:
             NotOfferedError: The subject has no such part.
             SubjectError: The part raised.
@@ -95,7 +101,18 @@ class Probe:
         try:
             return function(*arguments, **options)
         except Exception as error:
-            raise SubjectError.of(part, error) from error
+            culprit = "logits" if part in RUN_THE_MODEL and self._model_fails else part
+            raise SubjectError.of(culprit, error) from error
+
+    @cached_property
+    def _model_fails(self) -> bool:
+        """The model does not even score an ordinary batch."""
+        with untouched(), torch.no_grad():
+            try:
+                self.logits(self.model(), self.batch(rows=2, positions=4))
+            except SubjectError as error:
+                return error.part == "logits"
+        return False
 
     @cached_property
     def prepared(self) -> PreparedLog:
@@ -185,20 +202,23 @@ class Probe:
 
     @cached_property
     def precision(self) -> torch.dtype:
-        """float64 where the program runs in it, else float32.
+        """float64 where the program runs in it from end to end, else float32.
 
         Identities are tried in float64, so that a model that magnifies rounding errors is not
         taken for one that breaks them.
         """
+        model, batch = self.model().double(), self.batch(rows=2, positions=4)
+
+        def run() -> None:
+            self.logits(model, batch)
+            if self.subject.loss is not None:
+                self.ask("loss", model, batch)
+
         with untouched(), torch.no_grad():
             try:
-                model, batch = self.model().double(), self.batch(rows=2, positions=4)
-                self.logits(model, batch)
-                if self.subject.loss is not None:
-                    self.ask("loss", model, batch)
+                return torch.float32 if narrows(run) else torch.float64
             except SubjectError:
                 return torch.float32
-        return torch.float64
 
     def replay(self, batch: Batch, *, trained: bool = False, shake: bool = True) -> Tensor:
         """Return logits of real items, without a graph, from a model nothing has happened to.

@@ -89,7 +89,7 @@ def test_time_first_modules_are_healthy_when_said_so_and_mix_users_when_not() ->
 
 def test_a_module_that_reads_padding_is_found() -> None:
     diagnosis = run(LastColumn)
-    assert (diagnosis.question, diagnosis.stage) == ("head_reads_right_state", "inference")
+    assert (diagnosis.question, diagnosis.stage) == ("padding_handled", "pad")
 
 
 def test_an_own_loss_optimiser_and_ranking_are_used() -> None:

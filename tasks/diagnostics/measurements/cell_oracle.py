@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from tasks.diagnostics.declared import Declared
 from tasks.diagnostics.measurements import published_blocks as blocks
@@ -68,7 +69,9 @@ def measure(probe: Probe) -> CellOracle:
 
 def _form(module: nn.Module) -> Callable | None:
     if isinstance(module, nn.LSTM | nn.GRU):
-        return _torch_recurrence
+        # Those that read both ways or project their state have no form here.
+        plain = not module.bidirectional and not getattr(module, "proj_size", 0)
+        return _torch_recurrence if plain else None
     return next((form for kind, form in BLOCKS if isinstance(module, kind)), None)
 
 
@@ -88,7 +91,7 @@ def _watch(
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-            given, result = first_tensor(args), first_tensor(output)
+            given, result = (first_tensor(_unpacked(module, part)) for part in (args, output))
             if name not in calls and given is not None and result is not None:
                 calls[name] = (module, given.detach().clone(), result.detach().clone())
 
@@ -102,6 +105,14 @@ def _watch(
         for handle in handles:
             handle.remove()
     return calls
+
+
+def _unpacked(module: nn.Module, value: Any) -> Any:
+    """Return the padded tensor of a packed sequence at the front of arguments or results."""
+    first = value[0] if isinstance(value, tuple) and value else None
+    if not isinstance(first, PackedSequence):
+        return value
+    return pad_packed_sequence(first, batch_first=module.batch_first)[0]
 
 
 def _error(
@@ -129,8 +140,6 @@ def _error(
 
 
 def _torch_recurrence(module: nn.RNNBase, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
-    if module.bidirectional or getattr(module, "proj_size", 0):
-        raise ValueError("bidirectional or projected recurrences see more than the past")
     x = x if module.batch_first else x.transpose(0, 1)
     for layer in range(module.num_layers):
         form = eq.torch_lstm if isinstance(module, nn.LSTM) else eq.torch_gru

@@ -83,6 +83,8 @@ def _arriving(probe: Probe, batch: Batch, factor: float) -> tuple[dict[str, Tens
     own = probe.subject.loss
 
     def multiplied(given: nn.Module, part: Batch) -> Tensor:
+        # Negatives or noise of the loss are those of the raw gradient.
+        torch.manual_seed(probe.seed)
         return own(given, part) * factor
 
     loss: Callable[..., Any] | None = None if own is None else multiplied
@@ -105,7 +107,7 @@ def without_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        elif isinstance(module, nn.RNNBase):
+        elif isinstance(module, nn.RNNBase | nn.MultiheadAttention):
             module.dropout = 0.0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from tasks.diagnostics.measurements.loss_forms import cross_entropy
-from tasks.diagnostics.measurements.padding_swap import item_embedding
+from tasks.diagnostics.measurements.padding_swap import item_embedding, rows_by_id
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotApplicableError
 from tasks.diagnostics.question import quantity
@@ -38,9 +38,9 @@ def measure(probe: Probe) -> EmbeddingTable:
     table = item_embedding(model, num_items)
     if table is None:
         raise NotApplicableError(f"the model has no nn.Embedding with {num_items + 1} rows or more")
-    weight = table.weight.detach().double()
-    typical = float(weight[1 : num_items + 1].norm(dim=1).median())
-    repeated = num_items - len(torch.unique(weight[1 : num_items + 1], dim=0))
+    weight = rows_by_id(probe, table.weight.detach().double())
+    typical = float(weight[1:].norm(dim=1).median())
+    repeated = len(weight) - 1 - len(torch.unique(weight[1:], dim=0))
     batch = probe.batch()
     logits = probe.replay(batch, shake=False)
     rows, columns = batch.asked.nonzero(as_tuple=True)

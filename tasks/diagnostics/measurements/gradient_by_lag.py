@@ -13,6 +13,7 @@ from tasks.diagnostics.measurements.perturbation import other_items
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, SubjectError
 from tasks.diagnostics.question import quantity
+from tasks.diagnostics.subject import Batch
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,18 @@ def measure(probe: Probe) -> GradientByLag:
     embedded: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor | None:
-        if embedded or output.ndim != 3:
+        if output.ndim != 3:
             return None
         # A leaf of our own: the lag profile must not depend on the table taking a gradient.
         embedded.append(output.detach().requires_grad_())
-        return embedded[0]
+        return embedded[-1]
 
     handle = table.register_forward_hook(keep)
     try:
         last = probe.logits(model, batch)[:, -1, 1:].double()
     finally:
         handle.remove()
-    if not embedded or not last.requires_grad:
-        raise SubjectError("logits", "the scores have no gradient by the embedded history")
-    weights = torch.randn(last.shape, generator=torch.Generator().manual_seed(0)).double()
-    (gradient,) = torch.autograd.grad((last * weights).sum(), [embedded[0]], allow_unused=True)
-    if gradient is None:
-        raise SubjectError("logits", "the scores have no gradient by the embedded history")
+    gradient = _by_history(last, embedded, batch)
     norms = gradient.double().norm(dim=2).mean(dim=0).flip(0).tolist()  # by lag
     lag = len(norms) - 1
     return GradientByLag(
@@ -100,3 +96,23 @@ def _half_life(norms: list[float]) -> float:
     top = sum((x - mean_x) * (y - mean_y) for x, y in points)
     slope = top / sum((x - mean_x) ** 2 for x, _ in points)
     return math.log(2) / -slope if slope < 0 else float("inf")
+
+
+def _by_history(last: Tensor, embedded: list[Tensor], batch: Batch) -> Tensor:
+    """Gradient of the last scores by the embedded history, (B, S, D).
+
+    A model with one row of scores per history embeds once per position; only the call that scored
+    the last position has a gradient.
+    """
+    if not embedded or not last.requires_grad:
+        raise SubjectError("logits", "the scores have no gradient by the embedded history")
+    weights = torch.randn(last.shape, generator=torch.Generator().manual_seed(0)).double()
+    found = torch.autograd.grad((last * weights).sum(), embedded, allow_unused=True)
+    shape = tuple(batch.item_ids.shape)
+    gradients = [g if g.shape[:2] == shape else g.transpose(0, 1) for g in found if g is not None]
+    fitting = [g for g in gradients if tuple(g.shape[:2]) == shape]
+    if not gradients:
+        raise SubjectError("logits", "the scores have no gradient by the embedded history")
+    if not fitting:
+        raise NotMeasuredError("an item embedding that is called with the history as it is")
+    return torch.stack(fitting).sum(dim=0)

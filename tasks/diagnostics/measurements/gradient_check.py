@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tasks.diagnostics.measurements.loss_oracle import program_loss
 from tasks.diagnostics.probe import Probe, shake_weights
-from tasks.diagnostics.problems import NotMeasuredError, SubjectError
+from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Batch
 
@@ -44,7 +44,9 @@ def measure(probe: Probe) -> GradientCheck:
     batch = probe.batch(rows=4, positions=10)
     model = probe.model()
     shake_weights(model, probe.seed)
-    dtype = _widen(probe, model, batch)
+    dtype = probe.precision
+    model.to(dtype)
+    frozen_rows = _frozen_rows(model)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
     if not named:
@@ -65,6 +67,8 @@ def measure(probe: Probe) -> GradientCheck:
     generator = torch.Generator().manual_seed(probe.seed)
     for (name, parameter), gradient in zip(named, grads, strict=True):
         direction = torch.randn(parameter.shape, generator=generator).to(parameter)
+        if id(parameter) in frozen_rows:
+            direction[frozen_rows[id(parameter)]] = 0.0
         slope, noise, is_smooth = _slope(probe, model, batch, parameter, direction, dtype)
         if not is_smooth:
             lists["rough"].append(name)
@@ -102,16 +106,13 @@ _TOLERANCE = {torch.float64: 1e-2, torch.float32: 0.25}
 """A kink within the step (ReLU, clamp) moves a slope by less; a cut path moves it by more."""
 
 
-def _widen(probe: Probe, model: nn.Module, batch: Batch) -> torch.dtype:
-    """Turn the model into float64 if its loss runs that way; return the precision it has now."""
-    model.double()
-    try:
-        with torch.no_grad():
-            program_loss(probe, model, batch)
-    except SubjectError:
-        model.float()
-        return torch.float32
-    return torch.float64
+def _frozen_rows(model: nn.Module) -> dict[int, int]:
+    """Rows that embeddings keep from learning, by the id of their weight: padding's."""
+    return {
+        id(module.weight): module.padding_idx
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None
+    }
 
 
 def _slope(

@@ -131,7 +131,7 @@ def _row_gradient(probe: Probe, batch: Batch) -> float | None:
     (gradient,) = torch.autograd.grad(loss, [embedding.weight], allow_unused=True)
     if gradient is None:
         return None
-    norms = gradient.to_dense().double().norm(dim=1)
+    norms = rows_by_id(probe, gradient.to_dense().double()).norm(dim=1)
     largest = float(norms.max())
     return float(norms[0]) / largest if largest > 0 else None
 
@@ -142,3 +142,12 @@ def item_embedding(model: nn.Module, num_items: int) -> nn.Embedding | None:
     fitting = [t for t in tables if t.num_embeddings == num_items + 1]
     larger = [t for t in tables if t.num_embeddings > num_items + 1]
     return (fitting or larger or [None])[0]
+
+
+def rows_by_id(probe: Probe, table: Tensor) -> Tensor:
+    """Return the rows of an item embedding by id: padding's first, then the items'.
+
+    A table too small for all items gives the rows it has.
+    """
+    rows = probe.subject.declared.rows(probe.data.num_items)
+    return table[[row for row in rows if row < len(table)]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tasks.diagnostics.measurements.padding_swap import item_embedding
+from tasks.diagnostics.measurements.padding_swap import item_embedding, rows_by_id
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError, SubjectError
 from tasks.diagnostics.question import quantity
@@ -182,7 +182,7 @@ def _embedding_rows(
     if table is None:
         return "", None, None
     name = next(n for n, p in model.named_parameters() if p is table.weight)
-    changed = (before[name] != table.weight.detach()).any(dim=1)
+    changed = rows_by_id(probe, (before[name] != table.weight.detach()).any(dim=1))
     seen = torch.cat([batch.item_ids[batch.asked].flatten() for batch in batches]).unique()
     seen = seen[(seen > 0) & (seen < len(changed))]
     return name, int((~changed[seen]).sum()), bool(changed[0])

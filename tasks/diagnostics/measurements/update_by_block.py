@@ -6,11 +6,15 @@ import re
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from tasks.diagnostics.measurements.step_trace import run_steps
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import quantity
+
+FAINT = 10.0
+"""Gradients below this many epsilons make a step that depends on epsilon."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,27 @@ class UpdateByBlock:
 def measure(probe: Probe) -> UpdateByBlock:
     """Make one step on new weights and compare before and after.
 
-    Item embeddings are left out: they are small at the start and follow few events each. So is what
-    gets no gradient: whether it should is another question.
+    Embeddings are left out: they are small at the start and follow few events each. So is what
+    gets no gradient: whether it should is another question. Nor does a step say how far a block
+    will get whose gradient is still below the epsilon of an adaptive optimiser: it grows with the
+    gradient, whatever the rate is.
     """
     model = probe.model()
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     optimizer = probe.ask("make_optimizer", model)
     before = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     steps = run_steps(probe, model, optimizer, [probe.all_batches[0].rows(slice(0, 16))])
     change: dict[str, float] = {}
     size: dict[str, float] = {}
+    told: set[str] = set()
     for name, parameter in model.named_parameters():
         reached = any(bool((seen[name] != 0).any()) for seen in steps.gradients if name in seen)
-        if name not in before or "embedding" in name or not reached:
+        if name not in before or id(parameter) in tables or not reached:
             continue
         block = block_of(name)
+        faintest = FAINT * _epsilon(optimizer, parameter)
+        if any(_size(seen[name]) >= faintest for seen in steps.gradients if name in seen):
+            told.add(block)
         old, new = before[name].double(), parameter.detach().double()
         finite = torch.isfinite(old) & torch.isfinite(new)
         change[block] = change.get(block, 0.0) + float((new - old)[finite].square().sum())
@@ -48,7 +59,8 @@ def measure(probe: Probe) -> UpdateByBlock:
     ratios = {b: (change[b] / size[b]) ** 0.5 for b in change if size[b] > 0}
     if not ratios:
         raise NotMeasuredError("weights besides the item embedding that get a gradient")
-    largest, smallest = max(ratios, key=ratios.get), min(ratios, key=ratios.get)
+    largest = max(ratios, key=ratios.get)
+    smallest = min([b for b in ratios if b in told] or ratios, key=ratios.get)
     return UpdateByBlock(
         largest=ratios[largest],
         smallest=ratios[smallest],
@@ -56,6 +68,18 @@ def measure(probe: Probe) -> UpdateByBlock:
         largest_block=largest,
         smallest_block=smallest,
     )
+
+
+def _epsilon(optimizer: torch.optim.Optimizer, parameter: Tensor) -> float:
+    """Epsilon an adaptive optimiser adds to the gradient's size; 0 for others."""
+    for group in optimizer.param_groups:
+        if any(one is parameter for one in group["params"]):
+            return float(group.get("eps", 0.0))
+    return 0.0
+
+
+def _size(gradient: Tensor) -> float:
+    return float(gradient.double().square().mean().sqrt())
 
 
 def block_of(name: str) -> str:
