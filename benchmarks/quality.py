@@ -1,0 +1,108 @@
+"""Makes ``docs/results.md`` from finished runs of the presets.
+
+Two steps, so that the page can be made anew where the runs are not::
+
+    python -m benchmarks.quality keep            # runs/NAME -> benchmarks/results/quality/NAME.json
+    python -m benchmarks.quality write           # these files -> docs/results.md
+
+A run of a preset is made by ``assay run --params params/NAME.yaml --name NAME``, with
+``--data FILE`` where the preset reads a log of the user's, or with `benchmarks.remote_runs` on a
+machine with GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.quality_page import page
+from tasks.report.records import MissingRecordError, read_records
+from tasks.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "benchmarks" / "results" / "quality"
+PAGE = ROOT / "docs" / "results.md"
+METRICS = ("ndcg_at_10", "hit_rate_at_10")
+
+
+def extract(folder: Path) -> dict[str, Any]:
+    """Return what the page needs of a finished run.
+
+    Raises:
+        MissingRecordError: the run was not evaluated.
+    """
+    settings = load_settings(folder / "params.yaml")
+    experiment = settings.experiment
+    records = read_records(folder, experiment.models, experiment.seeds)
+    tables = {
+        table["ranking"]: {
+            "rows": {row["model"]: _row(row) for row in table["rows"]},
+            "pairs": [pair for pair in table["pairs"] if pair["metric"] == "ndcg_at_10"],
+        }
+        for table in records.comparison["tables"]
+    }
+    return {
+        "name": folder.name,
+        "split": settings.data.split,
+        "seeds": list(experiment.seeds),
+        "data_hash": records.manifest["data_hash"],
+        "counts": records.manifest["counts"],
+        "best_possible": records.comparison["best_possible"],
+        "tables": tables,
+        "trainings": {model: _training(records, model) for model in experiment.models},
+    }
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    metrics = {name: row["metrics"][name] for name in METRICS}
+    return {"num_users": row["num_users"], "num_seeds": row["num_seeds"], "metrics": metrics}
+
+
+def _training(records: Any, model: str) -> dict[str, Any]:
+    own = [training.record for training in records.trainings if training.model == model]
+    return {
+        "parameters": own[0].get("num_parameters"),
+        "seconds": round(mean(record["wall_seconds"] for record in own), 1),
+        "device": own[0].get("device", "cpu"),
+        "settings": own[0]["settings"].get(model, {}),
+    }
+
+
+def keep(names: list[str]) -> None:
+    """Extract runs; all presets that have a finished run when no name is given."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for name in names or [path.stem for path in sorted((ROOT / "params").glob("*.yaml"))]:
+        folder = ROOT / "runs" / name
+        try:
+            found = extract(folder)
+        except (MissingRecordError, ValueError) as error:
+            print(f"{name}: left out, {error}")
+            continue
+        path = KEPT / f"{name}.json"
+        path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        print(f"{name}: kept")
+
+
+def read_kept() -> dict[str, dict[str, Any]]:
+    """Kept extracts by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
+
+
+def main() -> None:
+    """Run a step from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("step", choices=("keep", "write"))
+    parser.add_argument("names", nargs="*", help="presets; all when empty")
+    options = parser.parse_args()
+    if options.step == "keep":
+        keep(options.names)
+    else:
+        PAGE.write_text(page(read_kept()), encoding="utf-8")
+        print(PAGE.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

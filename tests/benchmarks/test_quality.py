@@ -1,0 +1,90 @@
+import json
+
+import pytest
+
+from benchmarks.quality import KEPT, PAGE, extract, read_kept
+from benchmarks.quality_page import LOGS, page, sentences, verdict
+from tasks.report.records import MissingRecordError
+
+
+def estimate(mean):
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "seed_deviation": 0.002}
+
+
+def make_run(values, best_possible=None):
+    rows = {
+        model: {
+            "num_users": 50,
+            "num_seeds": 2,
+            "metrics": {"ndcg_at_10": estimate(value), "hit_rate_at_10": estimate(2 * value)},
+        }
+        for model, value in values.items()
+    }
+    pair = {
+        "metric": "ndcg_at_10",
+        "better": "gru",
+        "worse": "xlstm",
+        "difference": 0.02,
+        "low": 0.01,
+        "high": 0.03,
+        "p_holm": 0.01,
+        "is_significant": True,
+    }
+    training = {"parameters": 1234, "seconds": 9.0, "device": "cpu", "settings": {}}
+    return {
+        "seeds": [0, 1],
+        "counts": {"users": 50, "items": 20, "train_events": 400},
+        "best_possible": best_possible,
+        "tables": {"as_ranked": {"rows": rows, "pairs": [pair]}},
+        "trainings": dict.fromkeys(values, training),
+    }
+
+
+def test_page_orders_models_and_puts_the_temporal_split_beside():
+    runs = {
+        "movielens-100k": make_run({"xlstm": 0.1, "gru": 0.12}),
+        "movielens-100k-temporal": make_run({"xlstm": 0.05, "gru": 0.06}),
+    }
+    text = page(runs)
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == ["gru", "xlstm"]
+    assert ".1200 [.1100, .1300] ± .0020" in rows[0]
+    assert ".0600 [.0500, .0700]" in rows[0]
+    assert "1,234" in rows[0]
+    assert "LRURec" not in text
+
+
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [(0.1, "reached"), (0.105, "missed within the interval"), (0.2, "missed (")],
+    ids=["reached", "within", "missed"],
+)
+def test_verdict_says_whether_a_target_was_reached(target, word):
+    assert word in verdict(make_run({"xlstm": 0.1}), "xlstm", target)
+
+
+def test_sentence_about_a_model_that_is_behind_has_a_negative_difference():
+    [line] = sentences(make_run({"xlstm": 0.1, "gru": 0.12}))
+    assert line == "- `xlstm` minus `gru`: -0.0200 [-0.0300, -0.0100], p = 0.01: significant."
+
+
+def test_synthetic_table_is_a_share_of_the_best_possible():
+    run = make_run({"xlstm": 0.45}, {"test/ndcg_at_10": 0.5})
+    assert "| `xlstm` | 0.900 |" in page({"synthetic-order2": run})
+
+
+def test_run_without_an_evaluation_is_refused(tmp_path):
+    (tmp_path / "params.yaml").write_text("", encoding="utf-8")
+    with pytest.raises(MissingRecordError, match="evaluat"):
+        extract(tmp_path)
+
+
+def test_presets_named_on_the_page_exist(repository):
+    names = [name for log in LOGS for name in (log.preset, log.temporal) if name]
+    assert all((repository / "params" / f"{name}.yaml").is_file() for name in names)
+
+
+@pytest.mark.skipif(not KEPT.is_dir(), reason="no run was kept yet")
+def test_page_in_the_docs_is_what_the_kept_runs_make():
+    assert PAGE.read_text(encoding="utf-8") == page(read_kept())
+    assert all(json.loads(path.read_text())["seeds"] for path in KEPT.glob("*.json"))
