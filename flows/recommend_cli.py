@@ -65,8 +65,8 @@ def recommend(
         )
     if times and history is None:
         raise ValueError("--times goes with --history; users and files have times of their own.")
-    if explain and (follow or batch):
-        raise ValueError("--explain goes with --user or --history; expected one of those.")
+    if explain and (follow or batch or output):
+        raise ValueError("--explain prints, for --user or --history; expected one of those.")
     desk = recommend_command.open_desk(
         Path.cwd(), run, model, seed, items, top_k=top, exclude_seen=exclude_seen
     )
@@ -77,7 +77,9 @@ def recommend(
     if batch is not None:
         recommend_command.answer_file(desk, batch, output, as_json)
     elif explain:
-        recommend_command.explain(desk, user or [], history, times, as_json)
+        from flows.explain_command import explain as explain_answers
+
+        explain_answers(desk, user or [], history, times, as_json)
     else:
         recommend_command.answer(desk, user or [], history, times, output, as_json)
 

@@ -26,6 +26,9 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
     Raises:
         MissingRecordError: the evaluation is absent or a record is damaged.
     """
+    from tasks.serving import explain_stage  # loads torch
+
+    explain_stage.run(settings, workspace)
     records = read_records(workspace, settings.experiment.models, settings.experiment.seeds)
     settings_text = (workspace / "params.yaml").read_text(encoding="utf-8")
     page = render_page(records, settings, settings_text, _provenance(workspace))

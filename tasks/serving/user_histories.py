@@ -45,6 +45,11 @@ class UserHistories:
         order = first[np.argsort(times[first], kind="stable")]
         return History(items[order], times[order])
 
+    def names(self, numbers: np.ndarray) -> list[str]:
+        """Raw ids of users by the number of their training sequence."""
+        raw_ids = list(self._numbers)
+        return [raw_ids[number] for number in numbers]
+
     @cached_property
     def _numbers(self) -> dict[str, int]:
         path = self.data.folder / "users.csv"

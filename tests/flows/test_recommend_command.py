@@ -182,7 +182,7 @@ def test_bad_lines_of_a_stream_are_named_and_the_rest_is_answered(assay) -> None
         (["--history", "i0001", "--times", "soon"], "time 'soon' can't be read"),
         (["--user", "u", "--output", "answers.xlsx"], "ends in .csv or .jsonl"),
         (["--user", "u", "--output", "no/such/folder.csv"], "its folder does not exist"),
-        (["--follow", "--explain"], "--explain goes with"),
+        (["--follow", "--explain"], "--explain prints"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -204,3 +204,37 @@ def test_models_of_other_data_are_not_served(assay, project, tmp_path) -> None: 
         path.write_text(before)
     assert code == 2
     assert "was trained on data 000000000000" in err
+
+
+def test_an_explanation_shows_what_each_event_did(assay) -> None:
+    events = ["i0003", "i0004", "i0009"]
+    code, out, _ = assay(
+        "recommend", "--history", ",".join(events), "--model", "xlstm", "--explain", "--json"
+    )
+    (found,) = documents(out)
+    assert code == 0
+    assert found["explained"]["item"] == found["recommended"][0]["name"]
+    history = found["explained"]["history"]
+    assert [event["item"] for event in history] == events
+    assert all(event["influence"] != 0 for event in history)
+    assert all(event["gradient"] != 0 for event in history)
+    _, out, _ = assay("recommend", "--history", ",".join(events), "--explain")
+    assert "What moved " in out
+    assert all(event in out for event in events)
+
+
+def test_an_answer_by_popularity_has_nothing_to_explain(assay) -> None:
+    _, out, _ = assay("recommend", "--user", "nobody", "--explain", "--json")
+    assert documents(out)[0]["explained"] is None
+    _, out, _ = assay("recommend", "--user", "nobody", "--explain")
+    assert "no event to explain by" in out
+
+
+def test_models_without_gradients_are_explained_by_leaving_out(assay) -> None:
+    _, out, _ = assay(
+        "recommend", "--history", "i0003,i0004", "--model", "transitions", "--explain", "--json"
+    )
+    history = documents(out)[0]["explained"]["history"]
+    assert [event["gradient"] for event in history] == [None, None]
+    assert history[0]["influence"] == pytest.approx(0.0, abs=1e-9)
+    assert history[1]["influence"] != 0
