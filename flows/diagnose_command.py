@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def diagnose_own(
     from tasks.diagnostics.engine import exit_code
     from tasks.diagnostics.own_program import load_builder
 
+    # A module in the current folder is found, as with `python -m`.
+    sys.path.insert(0, str(Path.cwd()))
     diagnosis = diagnose(
         load_builder(model), num_items=num_items, mode="deep" if deep else "exact", only=only
     )

@@ -26,6 +26,7 @@ SMALL = {
     "evaluate": {"bootstrap_samples": 100},
 }
 """Settings of a ``small project``: the default experiment takes ten minutes."""
+FOREIGN = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PYTHONPATH")
 GIT = ("git", "-c", "user.name=reader", "-c", "user.email=reader@localhost")
 
 
@@ -66,10 +67,12 @@ def make_workspace(kind: str, folder: Path, repository: Path) -> Path:
 
 def environment(folder: Path) -> dict[str, str]:
     """Variables of the reader's shell: our interpreter first, nothing of this machine's state."""
-    own = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    own = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    if (folder / "flows").is_dir():
+        # In a clone of one's own, `assay` is installed from there.
+        own["PYTHONPATH"] = str(folder)
     return own | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": str(folder),
         "PREFECT_HOME": str(folder.parent / "prefect"),
         "NO_COLOR": "1",
         "COLUMNS": "100",
