@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     workspace = Path.cwd()
     try:
-        refuse_if_busy(workspace)
-        result = run_stage(options.stage, workspace, model=options.model, seed=options.seed)
+        with _ended_like_ctrl_c():
+            refuse_if_busy(workspace)
+            result = run_stage(options.stage, workspace, model=options.model, seed=options.seed)
     except KeyboardInterrupt:
         print(f"{options.stage}: interrupted; run the same command to resume.", file=sys.stderr)
         return 130
@@ -100,6 +104,19 @@ def main(arguments: list[str] | None = None) -> int:
     for name, value in result.items():
         print(f"{options.stage}: {name} = {value}")
     return 0
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM clean up and say so; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _report_failure(stage: str, error: Exception, debug: bool) -> int:
