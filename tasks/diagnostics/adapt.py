@@ -21,7 +21,7 @@ LENGTH_NAMES = ("lengths", "length", "seq_len", "seq_lens", "item_seq_len", "seq
 TIME_NAMES = ("times", "timestamps", "time")
 
 
-class AdaptError(TypeError):
+class AdaptError(ValueError):
     """A module's arguments or results are of no known kind; the message says what to give."""
 
 

@@ -6,16 +6,19 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from tasks.data.recipe import Recipe
+from tasks.diagnostics.adapt import AdaptError
 from tasks.diagnostics.engine import Diagnosis, run_questions
 from tasks.diagnostics.example_log import EXAMPLE_ITEMS, example_log
 from tasks.diagnostics.own_program import OwnProgram, own_subject
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.question import Mode
 from tasks.diagnostics.questions import select_questions
-from tasks.diagnostics.subject import PreparedLog, RawLog, Subject
+from tasks.diagnostics.subject import Batch, PreparedLog, RawLog, Subject
+from tasks.diagnostics.untouched import untouched
 
 
 def diagnose(
@@ -52,6 +55,7 @@ def diagnose(
 
     Raises:
         ValueError: Neither a model nor a subject is given, or both.
+        AdaptError: The module's arguments or results are of no known kind; says what to give.
         DiagnosisError: A question failed by a bug of its own.
     """
     if (model is None) == (subject is None):
@@ -67,6 +71,21 @@ def diagnose(
             recipe=recipe,
             declared=declared,
         )
+        _try_signature(subject)
     elif parts or declared:
         raise ValueError(f"{sorted(parts)} given beside a subject; use subject.replace(...).")
     return run_questions(Probe(subject, mode, seed=seed), select_questions(only))
+
+
+def _try_signature(subject: Subject) -> None:
+    """Say at once where a module can't be called. Whatever else fails is for the questions."""
+    ids = torch.ones(2, 3, dtype=torch.int64)
+    batch = Batch(ids, ids, ids > 0, torch.zeros_like(ids))
+    with untouched(), torch.no_grad():
+        try:
+            model = subject.build_model(subject.prepared().data.num_items, 0).eval()
+            subject.logits(model, batch)
+        except AdaptError:
+            raise
+        except Exception:
+            return

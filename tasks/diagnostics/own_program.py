@@ -136,8 +136,8 @@ def own_subject(
     )
 
 
-def load_builder(path: str) -> Callable[..., nn.Module] | nn.Module:
-    """Import `package.module:name`, a module or a function that builds one.
+def load_builder(path: str) -> Callable[..., nn.Module] | nn.Module | OwnProgram:
+    """Import `package.module:name`: a module, a function that builds one, or an `OwnProgram`.
 
     Raises:
         ValueError: The path has another form, or names nothing.
@@ -154,9 +154,10 @@ def load_builder(path: str) -> Callable[..., nn.Module] | nn.Module:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"model {path!r} can't be imported: {error}. Check the name.") from error
-    if not callable(found):
+    if not callable(found) and not isinstance(found, OwnProgram):
         raise ValueError(
-            f"model {path!r} is a {type(found).__name__}; expected a function or module."
+            f"model {path!r} is a {type(found).__name__}; expected a function, module or "
+            "OwnProgram."
         )
     return found
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from torch import nn
+from typer.testing import CliRunner
+
+from flows.cli import app
 from tasks.diagnostics import example_log
+from tasks.diagnostics.adapt import AdaptError
 from tasks.diagnostics.diagnose import diagnose
 from tasks.diagnostics.engine import Diagnosis
 from tasks.diagnostics.own_program import OwnProgram
@@ -78,3 +85,24 @@ def test_broken_models_are_blamed_for_what_is_broken(name: str) -> None:
     program, stage = BROKEN[name]
     diagnosis = _answer(program)
     assert diagnosis.stage == stage, _red(diagnosis)
+
+
+def test_a_signature_nobody_knows_is_said_at_once() -> None:
+    with pytest.raises(AdaptError, match="needs 'input2'"):
+        _answer(OwnProgram(nn.Bilinear(1, 1, 1)))
+
+
+def test_a_program_of_many_parts_is_named_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_left.py").write_text(
+        "from tasks.diagnostics.own_program import OwnProgram\n"
+        "from tests.diagnostics.own_models import LeftLast\n"
+        "program = OwnProgram(LeftLast, padding_side='left')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ["diagnose", "--model", "mine_left:program", "--num-items", "20", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--only", "G11", "--fail-on", "faulty"])
+    assert result.exit_code == 0, result.output
+    assert [f["verdict"] for f in json.loads(result.output)["findings"]] == ["healthy"]
