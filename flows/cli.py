@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,10 @@ ParamsFile = Annotated[
 ]
 RunName = Annotated[str, typer.Option("--name", help="Name of the run's folder below runs/.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal."""
+RESUMABLE = (("run",), ("stage", "train"), ("tune",), ("faults", "run"))
+"""Commands that find what an interrupted one of the same kind left."""
 RunNames = Annotated[list[str] | None, typer.Argument(help="Names below runs/, or 'project'.")]
 
 
@@ -230,14 +235,30 @@ def data_example(
     data_commands.write_example(path, users, seed)
 
 
+def _interrupted(arguments: list[str]) -> str:
+    """What to say after Ctrl-C: how to go on, for commands that can.
+
+    >>> _interrupted(["run", "--name", "my run"])
+    "Interrupted. What is done is kept; to go on from there: assay run --name 'my run'"
+    >>> _interrupted(["data", "list"])
+    'Interrupted.'
+    """
+    if not any(arguments[: len(words)] == list(words) for words in RESUMABLE):
+        return "Interrupted."
+    return f"Interrupted. What is done is kept; to go on from there: assay {shlex.join(arguments)}"
+
+
 def _guarded(command: Callable[[], Any]) -> int:
     """Run ``command``; expected errors become one clear message instead of a traceback."""
     debug = bool(os.environ.get("ASSAY_DEBUG"))
     try:
         command()
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. The same command resumes where it stopped.", err=True)
-        return 130
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns Ctrl-C into a silent exit with this code.
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        typer.echo(_interrupted(sys.argv[1:]), err=True)
+        return INTERRUPTED
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if debug:
             raise

@@ -178,6 +178,7 @@ def _walk(plan: Plan) -> dict[str, str]:
                 future.wait()
         except BaseException:
             # Interrupted or cancelled; the runner waits for its threads, which wait for these.
+            get_run_logger().warning("Stopping: trainings write their checkpoints first.")
             plan.commands.end_all()
             raise
     return _outcomes(futures)

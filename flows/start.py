@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -54,7 +55,11 @@ def _server_that_answers() -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     url = PREFECT_API_URL.value()
-    if not url or answers(url):
+    if url and answers(url):
+        yield
+        return
+    if not url:
+        _start_temporary_server()
         yield
         return
     logger.warning(
@@ -63,7 +68,24 @@ def _server_that_answers() -> Iterator[None]:
         url,
     )
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        _start_temporary_server()
         yield
+
+
+def _start_temporary_server() -> None:
+    """Start the server Prefect would start itself, deaf to Ctrl-C.
+
+    A terminal sends Ctrl-C to all its processes. The server has to outlive it, as the run it
+    interrupts is recorded there; Prefect ends the server when this process ends. A blocked signal
+    stays blocked in a new process, whatever handler that installs.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def answers(url: str) -> bool:

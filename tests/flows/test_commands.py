@@ -107,6 +107,34 @@ def test_no_color_is_respected(
     assert ("\x1b[31m" in shown) is (not no_color)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--name", "my-run"], "to go on from there: assay run --name my-run"),
+        (["data", "list"], "Interrupted."),
+    ],
+    ids=["resumable", "other"],
+)
+def test_ctrl_c_says_how_to_go_on(
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    from flows import launch
+
+    monkeypatch.setattr(launch, "run_experiment", interrupt)
+    monkeypatch.setattr(data_commands, "list_sources", interrupt)
+    monkeypatch.setattr(sys, "argv", ["assay", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip().endswith(words)
+
+
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys, flows.cli\n"
