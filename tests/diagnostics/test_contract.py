@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tasks.diagnostics import questions
-from tasks.diagnostics.engine import answer
+from tasks.diagnostics.engine import answer, run_questions
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.question import Question
 from tasks.diagnostics.questions import QUESTIONS
 from tasks.diagnostics.stages import STAGES
-from tasks.diagnostics.subject import Subject
+from tasks.diagnostics.subject import Subject, Trained
 
+COSTLY = [question for question in QUESTIONS if question.mode != "exact"]
 every_question = pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
 
 DOCSTRING_PARTS = (
@@ -69,3 +72,36 @@ def test_checks_blame_only_the_stages_listed(question: Question, healthy: Probe)
 def test_undetermined_where_the_program_offers_nothing(question: Question) -> None:
     finding = answer(question, Probe(Subject("empty"), "deep"))
     assert finding.verdict in ("undetermined", "not_applicable"), finding.sentence
+
+
+@pytest.mark.parametrize("question", COSTLY, ids=lambda q: q.id)
+def test_what_costs_more_than_allowed_names_the_command_that_settles_it(
+    question: Question, toy: Callable[..., Subject]
+) -> None:
+    finding = answer(question, Probe(toy(), "exact"))
+    assert finding.verdict == "undetermined"
+    alone = f"run `assay diagnose --deep --only {question.number}`"
+    expected = {"deep": alone, "after_training": "train the model, then run `assay diagnose`"}
+    assert expected[question.mode] in finding.advice
+
+
+def test_asking_all_questions_changes_no_loss_of_a_training(toy: Callable[..., Subject]) -> None:
+    """Dropout is on, so a single random number taken would show in the next loss."""
+
+    def losses(ask: bool) -> list[float]:
+        subject = toy()
+        prepared = subject.prepared()
+        torch.manual_seed(0)
+        model = subject.build_model(prepared.data.num_items, 0)
+        optimizer = subject.make_optimizer(model)
+        found: list[float] = []
+        for epoch in range(2):
+            for batch in subject.make_batches(prepared, 0, epoch):
+                found.append(float(subject.train_step(subject.loss, model, optimizer, batch)))
+            if ask:
+                rows = tuple({"epoch": n + 1, "train/loss": loss} for n, loss in enumerate(found))
+                trained = Trained(model=model, epochs=rows)
+                run_questions(Probe(subject.replace(trained=trained), "after_training"), QUESTIONS)
+        return found
+
+    assert losses(ask=True) == losses(ask=False)

@@ -118,7 +118,9 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         explained_by=EARLIER,
         advice=("compare a test history and its target with the user's rows of the log",),
     )
-    return QUESTION.finding(evidence, kept, _order_check(order, limits), _model_check(evidence))
+    return QUESTION.finding(
+        evidence, kept, _order_check(order, limits), _model_check(evidence, limits)
+    )
 
 
 def _order_check(order: OrderInLog, limits: Limits) -> Check:
@@ -142,7 +144,7 @@ def _order_check(order: OrderInLog, limits: Limits) -> Check:
     )
 
 
-def _model_check(evidence: Evidence) -> Check:
+def _model_check(evidence: Evidence, limits: Limits) -> Check:
     model, state, simple = evidence.model, evidence.state, evidence.simple
     judged = model is not None and state is not None and state.fits_training
     missing = "a finished training; train the model, then run `assay diagnose`"
@@ -152,7 +154,7 @@ def _model_check(evidence: Evidence) -> Check:
         name="gain of the trained model over popularity, per gain of transition counts",
         value=model.share if judged else None,
         unit="",
-        limit=LIMITS["model"],
+        limit=limits["model"],
         stage="symptom",
         rule="descriptive",
         relation="at_least",
