@@ -21,6 +21,7 @@ def summary_values(settings: Settings, workspace: Path) -> dict[str, Any]:
         "report": str(workspace / REPORT),
         "headlines": headlines(first, _best_possible(records)),
         "diagnosis": records.findings.get("headline", ""),
+        "next_test": records.findings.get("next_test", ""),
         "models": [
             {
                 "model": row["model"],
@@ -49,6 +50,9 @@ def print_summary(settings: Settings, workspace: Path, as_json: bool) -> None:
         console.print(line, style="bold", markup=False, soft_wrap=True)
     diagnosis = records.findings.get("headline", "not run yet (assay diagnose)")
     console.print(f"Diagnosis: {diagnosis}", style="bold", markup=False, soft_wrap=True)
+    next_test = records.findings.get("next_test")
+    if next_test:
+        console.print(f"Cheapest next test: {next_test}", markup=False, soft_wrap=True)
     console.print()
     for what, how in next_steps(workspace):
         console.print(f"{what:<11}{how}", markup=False, soft_wrap=True)

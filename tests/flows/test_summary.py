@@ -1,0 +1,68 @@
+"""What a run says at its end: the diagnosis, and the cheapest thing to do next."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows import summary
+from tasks.diagnostics.diagnose_stage import write_findings
+from tasks.diagnostics.engine import diagnose_findings
+from tasks.diagnostics.finding import Limit, exact
+from tasks.diagnostics.questions import QUESTIONS
+from tasks.settings import Settings
+
+VALUE = {"mean": 0.1, "low": 0.05, "high": 0.15}
+ROW = {"model": "gru", "num_seeds": 1, "num_users": 60}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with the evaluation of one model."""
+    metrics = {"ndcg_at_10": VALUE, "hit_rate_at_10": VALUE}
+    table = {"seen_filtered": False, "rows": [ROW | {"metrics": metrics}], "pairs": []}
+    folder = tmp_path / "artifacts" / "evaluation"
+    folder.mkdir(parents=True)
+    (folder / "comparison.json").write_text(json.dumps({"tables": [table]}))
+    return tmp_path
+
+
+def found(workspace: Path, value: float) -> str:
+    question = QUESTIONS[1]
+    check = exact(
+        "wrong rows", value, Limit(0.0, "rows"), question.stages[0], "look at make_batches"
+    )
+    diagnosis = diagnose_findings("gru pipeline", "exact", [question.finding(None, check)])
+    write_findings(workspace, diagnosis)
+    return diagnosis.headline
+
+
+def test_a_fault_is_named_with_the_next_test(workspace: Path, capsys) -> None:
+    headline = found(workspace, 3.0)
+
+    summary.print_summary(Settings(), workspace, as_json=False)
+    printed = capsys.readouterr().out
+    assert f"Diagnosis: {headline}" in printed
+    assert "Most probable fault: stage align" in headline
+    assert "Cheapest next test: look at make_batches" in printed
+
+    values = summary.summary_values(Settings(), workspace)
+    assert (values["diagnosis"], values["next_test"]) == (headline, "look at make_batches")
+
+
+def test_where_nothing_was_found_no_test_is_proposed(workspace: Path, capsys) -> None:
+    headline = found(workspace, 0.0)
+
+    summary.print_summary(Settings(), workspace, as_json=False)
+
+    printed = capsys.readouterr().out
+    assert headline.startswith("Nothing found")
+    assert headline in printed
+    assert "next test" not in printed
+
+
+def test_without_a_diagnosis_the_command_is_named(workspace: Path, capsys) -> None:
+    summary.print_summary(Settings(), workspace, as_json=False)
+    assert "not run yet (assay diagnose)" in capsys.readouterr().out
