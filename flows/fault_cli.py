@@ -87,6 +87,14 @@ def kill(
     fault_commands.run_kill_tests(Path.cwd(), only=only or (), model=model, again=again)
 
 
+@faults_app.command("freeze")
+def freeze() -> None:
+    """Write down the labels, before anything is scored."""
+    from flows import fault_commands
+
+    fault_commands.freeze_labels(Path.cwd())
+
+
 @faults_app.command("score")
 def score(
     scoring: Scoring = False,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.fault_benchmark.campaign import Outcome, run_campaign, with_clean_programs
+from tasks.fault_benchmark.frozen import FROZEN, freeze
 from tasks.fault_benchmark.kill import KILL_FILE, Kill, kill_test, read_kills, write_kills
 from tasks.fault_benchmark.plan import (
     DEVELOPMENT_SEEDS,
@@ -117,6 +118,13 @@ def run_kill_tests(
         write_kills(path, {job.id: found[job.id]})
         kill = found[job.id]
         print(f"{job.id}: {'live' if kill.killed else 'inert'} {', '.join(kill.parts)}")
+    return found
+
+
+def freeze_labels(root: Path) -> str:
+    """Write down the labels of all faults; a later change of one is named by the score."""
+    found = freeze(root, Catalogue.load())
+    print(f"wrote {FROZEN}: labels {found}")
     return found
 
 

@@ -8,6 +8,10 @@ from tasks.faults import (
     embedding_faults,
     encoding_faults,
     evaluation_faults,
+    further_evaluation_faults,
+    further_loss_faults,
+    further_program_faults,
+    further_training_faults,
     held_out_faults,
     log_faults,
     loss_faults,
@@ -21,6 +25,9 @@ from tasks.faults import (
 from tasks.faults.fault import Fault, HealthyVariant
 from tasks.faults.healthy_programs import PROGRAMS
 from tasks.faults.healthy_variants import DATA, SETTINGS
+
+SEEN: frozenset[str] = frozenset({"dropout_unscaled"})
+"""Written as held-out faults, then met again while questions were improved: listed since."""
 
 FAULTS: tuple[Fault, ...] = (
     *log_faults.FAULTS,
@@ -36,10 +43,15 @@ FAULTS: tuple[Fault, ...] = (
     *optimizer_faults.FAULTS,
     *training_faults.FAULTS,
     *evaluation_faults.FAULTS,
+    *further_loss_faults.FAULTS,
+    *further_training_faults.FAULTS,
+    *further_evaluation_faults.FAULTS,
+    *further_program_faults.FAULTS,
+    *(fault for fault in held_out_faults.FAULTS if fault.id in SEEN),
 )
 """Listed faults: questions may be improved on them."""
 
-HELD_OUT: tuple[Fault, ...] = held_out_faults.FAULTS
+HELD_OUT: tuple[Fault, ...] = tuple(f for f in held_out_faults.FAULTS if f.id not in SEEN)
 """Faults no question may be improved on: they estimate the rate on faults nobody has seen."""
 
 VARIANTS: tuple[HealthyVariant, ...] = (*SETTINGS, *PROGRAMS, *DATA)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tasks.fault_benchmark.frozen import changed, labels_of, read_frozen
 from tasks.fault_benchmark.kill import changed_parts
 from tasks.fault_benchmark.plan import Catalogue, Job, clean_job, fault_jobs, healthy_jobs
 from tasks.fault_benchmark.runner import run_job, subject_of
@@ -26,8 +29,29 @@ SMOKE = (
     "clip_missing",
     "read_last_col",
     "ties_optimistic",
+    "loader_unseeded",
+    "mean_of_batch_means",
+    "dropout_twice",
+    "dropout_unscaled",
+    "embedding_one_before",
+    "scores_bounded",
+    "every_second_step",
+    "seen_items_removed",
+    "users_run_on",
+    "core_zeroed",
 )
-"""One fault per place, found by identities in a plain model."""
+"""Faults of every place, found by identities in a plain model."""
+
+UNUSUAL = {
+    "restored_items": "gru",
+    "left_padding": "slstm",
+    "learned_start": "slstm",
+    "mlstm_written_out": "mlstm",
+    "one_event": "sasrec",
+    "very_narrow": "mlstm",
+    "sparse_relu": "linear",
+}
+"""Healthy programs that look unusual, and a model each."""
 
 MANY = ("resid_original", "gates_swapped", "mlstm_no_mask", "bpr_sign", "negatives_uniform")
 
@@ -52,6 +76,30 @@ def test_planted_faults_are_found_and_placed(job: Job) -> None:
 def test_the_clean_program_is_green(model: str) -> None:
     row = run_job(Job("clean", "usual", model, "synthetic", 0), CATALOGUE, "code")
     assert (row.reds, row.failed, row.crashed) == ((), (), "")
+
+
+@pytest.mark.parametrize("id", UNUSUAL)
+def test_unusual_healthy_programs_are_green(id: str) -> None:
+    (job,) = healthy_jobs(CATALOGUE, only=[id], models=[UNUSUAL[id]], seeds=[0])
+    row = run_job(job, CATALOGUE, "code")
+    assert (row.reds, row.failed, row.crashed) == ((), (), "")
+
+
+@pytest.mark.parametrize("id", ["nan_inject", "epochs_1"])
+def test_what_shows_after_training_alone_is_found_by_going_on(id: str) -> None:
+    verdict = _judged(_jobs(id)[0])
+    assert verdict.row.mode != "exact"
+    assert verdict.localised, verdict.row.headline
+
+
+def test_labels_are_the_frozen_ones(repository: Path) -> None:
+    assert changed(CATALOGUE, read_frozen(repository)) == []
+
+
+def test_a_changed_label_is_named() -> None:
+    frozen = labels_of(CATALOGUE)
+    frozen["no_sort"] = {**frozen["no_sort"], "stages": ["loss"]}
+    assert changed(CATALOGUE, frozen) == ["no_sort"]
 
 
 def test_planting_changes_the_part_it_claims() -> None:

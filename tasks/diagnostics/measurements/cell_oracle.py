@@ -27,6 +27,10 @@ BLOCKS: tuple[tuple[type[nn.Module], Callable], ...] = (
 )
 
 
+EMPTY = -60.0
+"""Logarithm of a normaliser that is next to nothing even in float64."""
+
+
 @dataclass(frozen=True)
 class CellOracle:
     """Differences between blocks and their equations."""
@@ -40,9 +44,10 @@ class CellOracle:
 
 def measure(probe: Probe) -> CellOracle:
     """Catch what goes into and comes out of every block, and recompute it."""
-    batch = probe.batch(rows=3, positions=10)
+    batch = _unpadded(probe.batch(rows=3, positions=10))
     model = probe.model()
     shake_weights(model, probe.seed)
+    _start_at_zero(model)
     known = [(n, m) for n, m in model.named_modules() if _form(m) is not None]
     if not known:
         _refuse(model)
@@ -65,6 +70,23 @@ def measure(probe: Probe) -> CellOracle:
         problem=errors[worst][1],
         precision=precision,
     )
+
+
+def _unpadded(batch: Batch) -> Batch:
+    """Cut padding off that stands before the events: equations start at the first one."""
+    if bool(batch.mask[:, 0].all()):
+        return batch
+    width = batch.item_ids.shape[1]
+    return batch.columns(slice(width - max(1, int(batch.lengths.min())), width))
+
+
+def _start_at_zero(model: nn.Module) -> None:
+    """The published equations start from an empty memory; learned starts are set to that."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            own = name.rpartition(".")[2]
+            if own in ("initial_h", "initial_c", "initial_n", "initial_log_n"):
+                parameter.fill_(EMPTY if own == "initial_log_n" else 0.0)
 
 
 def _form(module: nn.Module) -> Callable | None:

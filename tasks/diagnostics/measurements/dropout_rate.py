@@ -25,6 +25,7 @@ class DropoutRate:
     num_active: int = quantity("dropouts that dropped something in training mode")
     rate_in_eval: float = quantity("largest share dropped in eval mode")
     training_differs: float = quantity("standard deviations of the logits")
+    kept_scale: float | None = quantity("what is kept over its input, times the share kept")
 
 
 class _CountZeros(TorchDispatchMode):
@@ -48,22 +49,49 @@ class _CountZeros(TorchDispatchMode):
         self.rates.append((1.0 - float(kept.double().mean()), kept.numel()))
 
 
+class _Layers:
+    """Compares what dropout layers give with what they got, however they work inside."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.rates: list[tuple[float, int]] = []
+        self.scales: list[float] = []
+        layers = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+        self._handles = [layer.register_forward_hook(self._note) for layer in layers]
+
+    def _note(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        given = inputs[0]
+        there = given != 0
+        if not isinstance(output, Tensor) or output.shape != given.shape or not bool(there.any()):
+            return
+        kept = (output[there] / given[there]).double()
+        share = float((kept != 0).double().mean())
+        self.rates.append((1.0 - share, kept.numel()))
+        if 0 < share < 1:
+            self.scales.append(float(kept[kept != 0].median()) * share)
+
+    def stop(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
 def measure(probe: Probe) -> DropoutRate:
-    """Run forward passes in both modes and count zeros at the source of randomness."""
+    """Run forward passes in both modes; count zeros at the source of randomness and in layers."""
     batch = probe.all_batches[0].rows(slice(0, 16))
     model = probe.model()
     training, eval_mode = _CountZeros(), _CountZeros()
     with torch.no_grad():
         model.train()
         torch.manual_seed(probe.seed)
+        layers = _Layers(model)
         with training:
             first = probe.logits(model, batch)[..., 1:].double()
+        layers.stop()
         torch.manual_seed(probe.seed + 1)
         second = probe.logits(model, batch)[..., 1:].double()
         model.eval()
         with eval_mode:
             probe.logits(model, batch)
-    active = [(rate, size) for rate, size in training.rates if rate > 0]
+    active = [(rate, size) for rate, size in (*training.rates, *layers.rates) if rate > 0]
     rate, size = max(active, default=(0.0, 1))
     declared = probe.subject.declared.dropout
     unit = spread(first, batch.mask)
@@ -74,6 +102,7 @@ def measure(probe: Probe) -> DropoutRate:
         num_active=len(active),
         rate_in_eval=max((rate for rate, _ in eval_mode.rates), default=0.0),
         training_differs=largest_change(first, second, batch.mask, unit),
+        kept_scale=max(layers.scales, key=lambda scale: abs(scale - 1), default=None),
     )
 
 

@@ -59,6 +59,8 @@ def _model(probe: Probe) -> tuple[nn.Module, nn.Embedding]:
     table = item_embedding(model, probe.data.num_items)
     if table is None:
         raise NotApplicableError("the model has no item embedding to change")
+    if table.embedding_dim <= 2:
+        raise NotApplicableError("a norm over two features keeps their order alone, which jumps")
     return model, table
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from tasks.diagnostics.probe import Probe, shake_weights
 from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import quantity
+from tasks.diagnostics.subject import Batch
 
-FACTOR = 30.0
-"""Growth of every weight; it drives any squashing function to its bounds."""
+FACTORS = (30.0, 1e3, 1e5)
+"""Growth of every weight: the largest one under which most scores are finite drives any squashing
+function to its bounds, also behind layers that are bounded themselves."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class ScoreRange:
 
 
 def measure(probe: Probe) -> ScoreRange:
-    """Look at scores under usual weights, and at their extremes under 30-fold weights.
+    """Look at scores under usual weights, and at their extremes under much larger ones.
 
     A score that is linear in some weight takes its extreme value about once; a sigmoid, tanh,
     softmax, ReLU or clamp takes it again and again.
@@ -35,19 +39,29 @@ def measure(probe: Probe) -> ScoreRange:
     with torch.no_grad():
         logits = probe.logits(model, batch)
         before = logits[..., 1:][batch.mask].double()
-        for parameter in model.parameters():
-            parameter.mul_(FACTOR)
-        after = probe.logits(model, batch)[..., 1:][batch.mask].double()
-    after = after[torch.isfinite(after)]
-    if not after.numel():
+        shares = [_at_bounds(probe, model, batch, factor) for factor in FACTORS]
+    known = [share for share in shares if share is not None]
+    if not known:
         raise NotMeasuredError("finite scores under 30-fold weights")
-    low, high = float(after.min()), float(after.max())
-    near = 1e-6 * max(abs(low), abs(high), 1e-30)
-    extreme = (after - low < near) | (high - after < near)
     share_like = bool((before >= 0).all())
     distance = float((before.sum(dim=-1) - 1).abs().max()) if share_like else float("inf")
     return ScoreRange(
-        at_bounds=float(extreme.double().mean()),
+        at_bounds=max(known),
         distance_from_shares=distance,
         padding_is_ruled_out=bool(torch.isneginf(logits[..., 0]).all()),
     )
+
+
+def _at_bounds(probe: Probe, model: nn.Module, batch: Batch, factor: float) -> float | None:
+    """Share of scores at the extremes under larger weights; None where most are not finite."""
+    large = copy.deepcopy(model)
+    for parameter in large.parameters():
+        parameter.mul_(factor)
+    scores = probe.logits(large, batch)[..., 1:][batch.mask].double()
+    finite = torch.isfinite(scores)
+    if not bool(finite.double().mean() > 0.5):
+        return None
+    scores = scores[finite]
+    low, high = float(scores.min()), float(scores.max())
+    near = 1e-6 * max(abs(low), abs(high), 1e-30)
+    return float(((scores - low < near) | (high - scores < near)).double().mean())

@@ -35,6 +35,8 @@ def measure(probe: Probe) -> StateForms:
     Such parts are `nn.RNNBase` modules, and modules with `initial_state` and a `forward` that
     takes `state`.
     """
+    if probe.subject.declared.task != "next_item":
+        raise NotApplicableError("a model that reads both ways, by declaration, has no state")
     model = probe.model()
     shake_weights(model, probe.seed)
     parts = list(_parts(model))

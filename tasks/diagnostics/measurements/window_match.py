@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.data.prepared import PackedSequences, PreparedData
 from tasks.diagnostics.probe import MAX_BATCHES, Probe
+from tasks.diagnostics.problems import NotApplicableError
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Batch
 
@@ -61,6 +62,8 @@ class _Sequences:
 
 def measure(probe: Probe) -> WindowMatch:
     """Look every row up, then compare each target with the event that follows its input."""
+    if probe.subject.declared.task != "next_item":
+        raise NotApplicableError("targets are items to restore, by declaration, not next events")
     sequences = _Sequences(probe.data.train)
     whole = _Sequences(with_held_out(probe.data))
     names = ("rows", "targets", "foreign", "leaking", "wrong", "same", "beyond")

@@ -3,9 +3,9 @@
 Reads: the embedding table before training, scores after single-event histories, the initial loss,
 and three optimiser steps of the program.
 
-Rule: no two items share a row, the model tells items apart, the table takes a gradient and is in
-the optimiser, every row of an item that was input moves, the padding row does not; the initial
-cross-entropy is near ln(number of items). Exact but for the last.
+Rule: no two items share a row, none reads padding's, the model tells items apart, the table takes a
+gradient and is in the optimiser, every row of an item that was input moves, the padding row does
+not; the initial cross-entropy is near ln(number of items). Exact but for the last.
 
 Limits: the expected initial loss is ln V + var(logits) / 2; one nat above ln V means logits with a
 standard deviation of 1.4 before anything was learned, 0.1 below means knowledge of the targets.
@@ -23,7 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import embedding_table, step_trace
+from tasks.diagnostics.measurements import embedding_lookup, embedding_table, step_trace
+from tasks.diagnostics.measurements.embedding_lookup import EmbeddingLookup
 from tasks.diagnostics.measurements.embedding_table import EmbeddingTable
 from tasks.diagnostics.measurements.step_trace import StepTrace
 from tasks.diagnostics.probe import Probe
@@ -45,23 +46,27 @@ class Evidence:
     """The table at the start and after three steps."""
 
     table: EmbeddingTable
+    lookup: EmbeddingLookup
     steps: StepTrace
 
 
 def measure(probe: Probe) -> Evidence:
     """Look at the table, make three steps."""
     return Evidence(
-        table=probe.evidence(embedding_table.measure), steps=probe.evidence(step_trace.measure)
+        table=probe.evidence(embedding_table.measure),
+        lookup=probe.evidence(embedding_lookup.measure),
+        steps=probe.evidence(step_trace.measure),
     )
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Distinct, telling, moving rows and a sane first loss."""
     table, steps = evidence.table, evidence.steps
-    return QUESTION.finding(evidence, *_start(table, limits), *_movement(table, steps, limits))
+    start = _start(table, evidence.lookup, limits)
+    return QUESTION.finding(evidence, *start, *_movement(table, steps, limits))
 
 
-def _start(table: EmbeddingTable, limits: Limits) -> list[Check]:
+def _start(table: EmbeddingTable, lookup: EmbeddingLookup, limits: Limits) -> list[Check]:
     return [
         exact(
             "number of items that share their embedding row with another item",
@@ -72,11 +77,20 @@ def _start(table: EmbeddingTable, limits: Limits) -> list[Check]:
             unit="items",
         ),
         exact(
+            "number of items that are looked up where padding is",
+            lookup.like_padding,
+            limits["count"],
+            "embedding",
+            "look items up by their id: row 0 is padding's, row 1 the first item's",
+            unit="items",
+            missing="an item embedding that is called with ids",
+            essential=False,
+        ),
+        exact(
             "share of items the untrained model can't tell from another one",
             table.same_scores,
             limits["same"],
-            # Distinct rows whose items all score alike: what follows the table drops its result.
-            "core" if table.repeated_rows == 0 and table.same_scores > NEARLY_ALL else "embedding",
+            "core" if _dropped(table) else "embedding",
             "check for a clamp, a hash or a wrong index before the embedding",
             unit="of items",
             proof=""
@@ -120,7 +134,7 @@ def _movement(table: EmbeddingTable, steps: StepTrace, limits: Limits) -> list[C
             "number of embedding rows of input items that did not move in three steps",
             steps.seen_rows_unmoved,
             limits["count"],
-            "embedding" if not steps.missing else "optimiser",
+            "core" if _dropped(table) else "embedding" if not steps.missing else "optimiser",
             "check that the embedding is in the optimiser, not detached, and has no hook",
             unit="rows",
             missing="an item embedding among the parameters",
@@ -137,6 +151,11 @@ def _movement(table: EmbeddingTable, steps: StepTrace, limits: Limits) -> list[C
             explained_by=("loss",),
         ),
     ]
+
+
+def _dropped(table: EmbeddingTable) -> bool:
+    """Distinct rows whose items all score alike: what follows the table drops its result."""
+    return table.repeated_rows == 0 and table.same_scores > NEARLY_ALL
 
 
 def _padding_is_free(table: EmbeddingTable) -> str:

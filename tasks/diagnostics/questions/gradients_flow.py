@@ -5,9 +5,10 @@ finite differences in float64; three optimiser steps of the program.
 
 Rule: where the loss depends on a parameter, its gradient is the slope, not zero and not another
 number (a detached state, a wrong custom backward); every trainable parameter is in the optimiser
-and no other; parameters with a gradient move; nothing of the last step's gradient is left in the
-next one. A parameter the loss does not depend on at all gets no gradient and is reported as unused:
-some are so by derivation (the input-gate bias of an exponential-gate sLSTM, an attention key bias).
+and no other; every step reaches the optimiser; parameters with a gradient move; nothing of the last
+step's gradient is left in the next one. A parameter the loss does not depend on at all gets no
+gradient and is reported as unused: some are so by derivation (the input-gate bias of an
+exponential-gate sLSTM, an attention key bias).
 
 Limits: float64 finite differences agree to 1e-6; 1e-2 leaves room for kinks (ReLU, clamp) within
 the step. Gradients are never called too small: Adam does not care, and absolute limits for
@@ -46,6 +47,7 @@ class Evidence:
     slopes: GradientCheck
     steps: StepTrace
     scale: float | None = quantity("gradient norm at the optimiser over that of the loss")
+    accumulate: int = quantity("declared batches per optimiser step", default=1)
 
 
 def measure(probe: Probe) -> Evidence:
@@ -58,6 +60,7 @@ def measure(probe: Probe) -> Evidence:
         slopes=probe.evidence(gradient_check.measure),
         steps=probe.evidence(step_trace.measure),
         scale=scale,
+        accumulate=probe.subject.declared.accumulate_steps,
     )
 
 
@@ -66,7 +69,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
     return QUESTION.finding(
         evidence,
         *_slopes(evidence.slopes, limits),
-        *_steps(evidence.steps, limits),
+        *_steps(evidence.steps, limits, evidence.accumulate),
         _scale(evidence, limits),
     )
 
@@ -130,7 +133,7 @@ def _slopes(slopes: GradientCheck, limits: Limits) -> list[Check]:
     ]
 
 
-def _steps(steps: StepTrace, limits: Limits) -> list[Check]:
+def _steps(steps: StepTrace, limits: Limits, accumulate: int) -> list[Check]:
     return [
         exact(
             "number of trainable parameters that the optimiser does not have",
@@ -159,6 +162,16 @@ def _steps(steps: StepTrace, limits: Limits) -> list[Check]:
             "call loss.backward() and optimizer.step() in every step",
             unit="matrices",
             relation="at_least",
+            explained_by=("loss", "gradient_flow", "numeric"),
+        ),
+        exact(
+            "training steps of three in which the optimiser made none",
+            max(0, 3 - steps.optimizer_calls),
+            limits["count"],
+            "optimiser",
+            "call optimizer.step() once per batch, or declare how many batches make a step",
+            unit="steps",
+            proof="" if accumulate == 1 else f"{accumulate} batches make a step by declaration",
             explained_by=("loss", "gradient_flow", "numeric"),
         ),
         exact(

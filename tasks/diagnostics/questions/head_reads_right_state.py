@@ -44,7 +44,16 @@ def judge(evidence: InferenceOracle, limits: Limits) -> Finding:
         "read scores at position lengths - 1, in eval mode, with the padding side of training",
         unit="standard deviations of the scores",
         where=evidence.first_wrong,
-        explained_by=("pad", "batch", "causal", "state", "stochastic", "split", "encode"),
+        explained_by=(
+            "pad",
+            "batch",
+            "causal",
+            "state",
+            "stochastic",
+            "split",
+            "encode",
+            "numeric",
+        ),
     )
     last = exact(
         "smallest change of a user's scores by another last event",

@@ -108,6 +108,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "cut windows from training events alone",
         unit="windows",
         where=windows.first_leak,
+        explained_by=("format",),
     )
     early = exact(
         "number of targets earlier than the history they are predicted from",

@@ -1,6 +1,6 @@
 """G13. Are the model's outputs plain scores, one per item, that the loss can work with?
 
-Reads: scores under usual and 30-fold weights; the program's loss on made-up logits.
+Reads: scores under usual weights and up to 100,000-fold ones; the program's loss on made-up logits.
 
 Rule: a row of scores does not sum to 1 (that would be probabilities, to be softmaxed again); scores
 do not pile up at bounds (sigmoid, tanh, clamp, ReLU) unless they are declared normalised; the
@@ -72,7 +72,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         relation="at_least",
     )
     bounds = exact(
-        "share of scores at the bounds of their range under 30-fold weights",
+        "share of scores at the bounds of their range under much larger weights",
         evidence.range.at_bounds,
         limits["bounds"],
         "output",

@@ -104,7 +104,16 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "inference",
         "check eval mode, the position scores are read from and the padding side at scoring",
         unit="standard deviations of the scores",
-        explained_by=("pad", "batch", "causal", "state", "stochastic", "split", "encode"),
+        explained_by=(
+            "pad",
+            "batch",
+            "causal",
+            "state",
+            "stochastic",
+            "split",
+            "encode",
+            "numeric",
+        ),
     )
     unseen = None if evidence.deletion is None else evidence.deletion.unseen_ids
     scope = exact(

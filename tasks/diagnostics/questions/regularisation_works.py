@@ -38,6 +38,7 @@ LIMITS = {
     "rate": Limit(
         0.8, "Srivastava et al. 2014 keep 0.5 to 0.8; below 0.2 noise is four times signal"
     ),
+    "kept": Limit(0.1, "identity: sizes are the same with and without; shares are counted"),
     "eval": Limit(0.0, "identity: nothing is dropped while scoring"),
     "calls": Limit(1e-4, "identity; float32 rounding stays below 1e-6"),
     "mode": Limit(0, "identity: a step trains, so its layers are in training mode"),
@@ -101,6 +102,15 @@ def _dropout(evidence: Evidence, limits: Limits) -> list[Check]:
             relation="at_least",
             proof="" if dropout.declared > 0 and not undeclared else "no dropout is declared",
             explained_by=("core", "embedding"),
+        ),
+        exact(
+            "difference from 1 of what dropout keeps over its input, times the share kept",
+            None if dropout.kept_scale is None else abs(dropout.kept_scale - 1),
+            limits["kept"],
+            "regularisation",
+            "divide what is kept by 1 - p, or multiply by it while scoring",
+            missing="a dropout layer that drops something",
+            essential=False,
         ),
         exact(
             "largest share dropped in training",

@@ -29,6 +29,9 @@ LIMITS = {
     "side": Limit(0, "declared side of padding"),
 }
 
+SAME = 1e-3
+"""Difference of scores, in standard deviations, up to which scoring agrees with plain inference."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -37,18 +40,22 @@ class Evidence:
     swap: PaddingSwap
     declared_side: str = quantity("declared side of padding")
     scoring_side: str = quantity("side padding stands on in histories at scoring")
+    scoring_error: float = quantity("difference of scoring from plain inference, in deviations")
 
 
 def measure(probe: Probe) -> Evidence:
     """Score rows together and alone; look where padding stands."""
+    side, error = "none", 0.0
     try:
-        side = probe.evidence(inference_oracle.measure).history_side
+        scoring = probe.evidence(inference_oracle.measure)
+        side, error = scoring.history_side, scoring.largest_difference
     except NotOfferedError:
-        side = "none"
+        pass
     return Evidence(
         swap=probe.evidence(padding_swap.measure),
         declared_side=probe.subject.declared.padding_side,
         scoring_side=side,
+        scoring_error=error,
     )
 
 
@@ -79,11 +86,18 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         alone,
         more,
         _side("training batches", evidence.swap.training_sides, evidence.declared_side, limits),
-        _side("histories at scoring", evidence.scoring_side, evidence.declared_side, limits),
+        _side(
+            "histories at scoring",
+            evidence.scoring_side,
+            evidence.declared_side,
+            limits,
+            # Another side that scores the same is odd, and does no harm.
+            breach="faulty" if evidence.scoring_error > SAME else "suspect",
+        ),
     )
 
 
-def _side(where: str, found: str, declared: str, limits: Limits) -> Check:
+def _side(where: str, found: str, declared: str, limits: Limits, **more: object) -> Check:
     return exact(
         f"{where} padded on another side than declared",
         int(found not in (declared, "none")),
@@ -91,6 +105,7 @@ def _side(where: str, found: str, declared: str, limits: Limits) -> Check:
         "pad",
         f"pad {where} on the {declared}",
         where=f"padding stands {found}",
+        **more,
     )
 
 

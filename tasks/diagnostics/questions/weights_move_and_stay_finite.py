@@ -1,13 +1,13 @@
 """G22. Are weights and scores finite, also under stress, and do they move?
 
-Reads: scores, loss and gradients in training mode under usual and under ten-fold weights; three
+Reads: scores, loss and gradients in training mode under usual and under three-fold weights; three
 optimiser steps; the share of the scores' variance that lies between users.
 
 Rule: nothing is NaN or infinite; weights move in three steps; scores depend on the user.
 
-Limits: zero non-finite values. Ten-fold weights: the published mLSTM formula stays finite at 30 in
-float32 and fails at 100 (measured), so a failure at 10 is the program's own. Scores whose variance
-between users is below 1e-3 of the whole are the same for everybody.
+Limits: zero non-finite values. Three-fold matrices: the published mLSTM bound, written out in
+float32, stays finite there and fails at 5 (measured), so a failure at 3 is the program's own.
+Scores whose variance between users is below 1e-3 of the whole are the same for everybody.
 
 The same picture from elsewhere: weights that do not move for want of a gradient or an optimiser
 (`gradients_flow`).
@@ -76,7 +76,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         explained_by=("cell",),
     )
     stressed = exact(
-        "number of values that are not finite under ten-fold weights",
+        "number of values that are not finite under three-fold weights",
         stress.stressed_scores + stress.stressed_gradients,
         limits["count"],
         "numeric",
