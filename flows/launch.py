@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flows.workspace import Workspace, find_project, open_workspace, run_folder
+from tasks.data.sources import FILE, SOURCES
 from tasks.settings import SettingsError
 
 REPORT = Path("artifacts") / "report" / "report.html"
@@ -25,7 +26,7 @@ def shortcut_overrides(seeds: int, data: str, user: str, item: str, time: str) -
         SettingsError: a column is named without ``--data``.
     """
     overrides = [f"experiment.seeds={list(range(seeds))}"] if seeds else []
-    if data in ("synthetic", "movielens-100k", "movielens-1m", "movielens-20m"):
+    if data in {source.name for source in SOURCES} - {FILE.name}:
         overrides += [f"data.source={data}", f"experiment.name={data}"]
     elif data:
         stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in Path(data).stem)

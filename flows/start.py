@@ -46,7 +46,7 @@ def run_experiment(
     prefect_environment.prepare()
     from flows.experiment import experiment
 
-    with _server_that_answers(), display():
+    with display(), _server_that_answers():
         return experiment(workspace=str(workspace), use_dvc=use_dvc)
 
 

@@ -7,7 +7,9 @@ its own that shares the project's cache, so stages whose inputs are the same are
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -139,7 +141,9 @@ def _create(folder: Path, settings: Settings, project: Path) -> None:
     with (folder / "dvc.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(dag, file)
     if not (folder / ".dvc").is_dir():
-        Repo.init(str(folder), no_scm=True).close()
+        # DVC greets on the standard output, which belongs to --json.
+        with contextlib.redirect_stdout(io.StringIO()):
+            Repo.init(str(folder), no_scm=True).close()
     cache = project / ".dvc" / "cache"
     (folder / ".dvc" / "config").write_text(
         f"[core]\n    no_scm = True\n    analytics = false\n[cache]\n    dir = {cache}\n",

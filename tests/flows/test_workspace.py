@@ -73,3 +73,8 @@ def test_what_is_refused(project: Path, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="can't be a folder name"):
             open_workspace(project, name=name)
     assert not (project / "runs").exists()
+
+
+def test_a_new_run_prints_nothing(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    open_workspace(toy, overrides=["train.gru.num_layers=2"])
+    assert capfd.readouterr().out == "", "the standard output belongs to --json"
