@@ -2,7 +2,7 @@
 
 Measuring happens every N steps only, so that it costs a few percent at most; it reads gradients and
 weights and changes nothing. Names follow the metrics of the tracking server: ``grad/...``,
-``update/...``, ``gate/...``.
+``update/...``, ``gate/...``, ``state/...``, ``saturated/...``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tasks.training.parameter_names import parameter_group
 EPOCHS_FILE = "epochs.jsonl"
 STEPS_FILE = "steps.jsonl"
 
-MeasureGates = Callable[[nn.Module, Batch], dict[str, float]]
-"""(model, batch) -> openness by ``<block>/<gate>``; see `tasks.training.gates.gate_openness`."""
+LookInside = Callable[[nn.Module, Batch], dict[str, float]]
+"""(model, batch) -> numbers by their names in a line; see `tasks.training.gates.look_inside`."""
 
 
 def grouped_norms(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -52,24 +52,24 @@ class Recorder(Observer):
     A step's line holds ``step``, ``epoch``, ``train/loss``, ``learning_rate``, ``grad/norm``
     (global, before clipping), ``grad/clipped``, ``grad/<group>`` (norms before clipping),
     ``update/<group>`` (norm of the step's change over the norm of the weights, of matrices: vectors
-    such as scales around 0 have no size to compare with) and, with ``measure_gates``,
-    ``gate/<block>/<gate>``, 0 closed to 1 open.
+    such as scales around 0 have no size to compare with) and what ``look_inside`` returns:
+    gates, state norms along a sequence, saturation.
 
     Args:
         folder: made where missing; has to survive a kill, as the checkpoints have.
         every_steps: steps between two recorded ones; the first step is recorded too.
-        measure_gates: called before recorded steps; changes nothing either.
+        look_inside: called before recorded steps; changes nothing either.
     """
 
     def __init__(
-        self, folder: Path, every_steps: int = 20, measure_gates: MeasureGates | None = None
+        self, folder: Path, every_steps: int = 20, look_inside: LookInside | None = None
     ) -> None:
         if every_steps < 1:
             raise ValueError(f"every_steps is {every_steps}; expected at least 1.")
         self.folder = folder
         self.every_steps = every_steps
-        self._measure_gates = measure_gates
-        self._gates: dict[str, float] = {}
+        self._look_inside = look_inside
+        self._inside: dict[str, float] = {}
         self._gradients: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] = {}
         self._model: nn.Module | None = None
@@ -90,9 +90,9 @@ class Recorder(Observer):
         return step == 1 or step % self.every_steps == 0
 
     def on_step_start(self, model: nn.Module, batch: Batch, step: int) -> None:
-        """Measures the gates."""
-        if self._measure_gates is not None:
-            self._gates = self._measure_gates(model, batch)
+        """Looks inside the blocks."""
+        if self._look_inside is not None:
+            self._inside = self._look_inside(model, batch)
 
     def on_gradients(self, model: nn.Module, step: int) -> None:
         """Measures gradients and keeps the weights from before the update."""
@@ -128,7 +128,7 @@ class Recorder(Observer):
         row = {"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate}
         row |= dict(zip(scalars, values, strict=True))
         row["grad/clipped"] = row["grad/norm"] > report.max_grad_norm
-        row |= {f"gate/{name}": value for name, value in self._gates.items()}
+        row |= self._inside
         self._write(STEPS_FILE, row)
         self._rows.append(row)
         self._gradients, self._before = {}, {}

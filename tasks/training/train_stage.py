@@ -20,7 +20,7 @@ from tasks.settings import Settings
 from tasks.tracking import ModelRun, SilentRun, model_run
 from tasks.training.assemble import assemble
 from tasks.training.checkpoint import CheckpointFolder
-from tasks.training.gates import gate_openness, has_gates
+from tasks.training.gates import has_gates, look_inside
 from tasks.training.interrupt import stop_on_signals
 from tasks.training.loop import train
 from tasks.training.models import CountModel, model_spec
@@ -145,8 +145,8 @@ def _train(
     trial = assemble(model, data, shared, section, seed=seed)
     identity = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     state = workspace / ".assay" / "checkpoints" / f"{model}_seed_{seed}_{identity[:12]}"
-    measure_gates = gate_openness if has_gates(trial.parts.model) else None
-    recorder = Recorder(state, shared["record_every_steps"], measure_gates)
+    inside = look_inside if has_gates(trial.parts.model) else None
+    recorder = Recorder(state, shared["record_every_steps"], inside)
     with stop_on_signals() as should_stop:
         result = train(
             trial.parts,

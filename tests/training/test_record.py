@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tasks.training.checkpoint import CheckpointError
-from tasks.training.gates import gate_openness, has_gates
+from tasks.training.gates import has_gates, look_inside
 from tasks.training.loop import train
 from tasks.training.observer import Observer
 from tasks.training.parameter_names import parameter_group
@@ -99,8 +99,8 @@ def test_update_ratio_by_hand(make_parts, plan, tmp_path):
 @pytest.mark.parametrize("name", ["gru", "xlstm"])
 def test_results_are_the_same_with_and_without(train_toy, tmp_path, name):
     outcomes = []
-    gates = gate_openness if name == "xlstm" else None
-    for observers in ([], [Recorder(tmp_path, every_steps=1, measure_gates=gates)]):
+    gates = look_inside if name == "xlstm" else None
+    for observers in ([], [Recorder(tmp_path, every_steps=1, look_inside=gates)]):
         parts, record = train_toy(name, observers=observers, dropout=0.3)
         losses = [row["train/loss"] for row in record.history]
         outcomes.append((losses, copy_weights(parts.model)))
@@ -111,31 +111,37 @@ def test_results_are_the_same_with_and_without(train_toy, tmp_path, name):
 
 def test_gates_are_measured_at_recorded_steps(train_toy, tmp_path):
     def measure(model, batch):
-        return {"block_0/f": model.training + 0.001 * len(batch.users)}
+        return {"gate/block_0/f": model.training + 0.001 * len(batch.users)}
 
-    train_toy(observers=[Recorder(tmp_path, every_steps=7, measure_gates=measure)])
+    train_toy(observers=[Recorder(tmp_path, every_steps=7, look_inside=measure)])
     steps = rows(tmp_path, STEPS_FILE)
     assert len(steps) > 2
     assert all(0 < row["gate/block_0/f"] <= 1.008 for row in steps)
 
 
 def test_gates_of_an_xlstm(train_toy, make_parts, tmp_path):
-    train_toy("xlstm", observers=[Recorder(tmp_path, 5, measure_gates=gate_openness)])
+    train_toy("xlstm", observers=[Recorder(tmp_path, 5, look_inside=look_inside)])
     gates = {"gate/block_0/i", "gate/block_0/f", "gate/block_1/i", "gate/block_1/f"}
     for row in rows(tmp_path, STEPS_FILE):
         found = {key: value for key, value in row.items() if key.startswith("gate/")}
         assert set(found) == gates | {"gate/block_1/o"}
         assert all(0 < value <= 1 for value in found.values())
+        shares = {key: value for key, value in row.items() if key.startswith("saturated/")}
+        assert set(shares) == {"saturated/block_1/z", "saturated/block_1/o"}
+        assert all(0 <= value <= 1 for value in shares.values())
+        for block in ("block_0", "block_1"):
+            for state in ("c", "h"):
+                assert all(row[f"state/{block}/{state}/{p}"] > 0 for p in ("first", "last"))
     assert [has_gates(make_parts(name).model) for name in ("xlstm", "gru")] == [True, False]
 
 
-def test_looking_at_gates_leaves_the_model_alone(make_parts):
+def test_looking_inside_leaves_the_model_alone(make_parts):
     parts = make_parts("xlstm", dropout=0.5)
     batch = next(parts.batches.epoch(0))
     model = parts.model.train()
     before, random_state = copy_weights(model), torch.get_rng_state()
-    first = gate_openness(model, batch)
-    assert first == gate_openness(model, batch)
+    first = look_inside(model, batch)
+    assert first == look_inside(model, batch)
     assert model.training
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
