@@ -84,6 +84,26 @@ def recommend(
         recommend_command.answer(desk, user or [], history, times, output, as_json)
 
 
+def export(
+    model: Model = "",
+    seed: Seed = None,
+    run: Run = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Folder to write to; artifacts/export/MODEL_seed_S."),
+    ] = None,
+    kind: Annotated[str, typer.Option("--format", help="torch-export")] = "torch-export",
+    to_mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Also log it to the model's MLflow run.")
+    ] = False,
+) -> None:
+    """Write a trained network as a file that scores histories with torch alone."""
+    from flows import export_command
+
+    export_command.export(Path.cwd(), run, model, seed, output, kind, to_mlflow)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(recommend)
+    app.command()(export)

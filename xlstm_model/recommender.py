@@ -174,7 +174,7 @@ class SequenceRecommender(nn.Module):
             hidden, pooled = self.pooling(hidden, mask, None if state is None else state.pooling)
         recent: Any = ()
         if self.repeats is not None:
-            before = item_ids.new_zeros(len(item_ids), self.repeats.window)
+            before = item_ids.new_zeros(item_ids.shape[0], self.repeats.window)
             recent = recent_after(before if state is None else state.recent, item_ids, mask)
         position = position + mask.sum(1)
         return hidden, RecommenderState(sequence, position, last_time, pooled, recent)

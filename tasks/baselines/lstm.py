@@ -106,8 +106,9 @@ def _cells_after(
     padded: RightPadded,
 ) -> Tensor:
     """Cell (B, D) after each row's last real position, where torch's kernel returns ``at_end``."""
-    # A GPU is not asked which rows are padded, which would stop it; it computes all of them.
-    if at_end.device.type != "cpu":
+    # A GPU is not asked which rows are padded, which would stop it; it computes all of them, and
+    # so does an exported program.
+    if at_end.device.type != "cpu" or torch.compiler.is_compiling():
         return _cell_at_last(layer, inputs, outputs, before, padded.mask)
     rows = (padded.lengths < inputs.shape[1]).nonzero()[:, 0]
     if len(rows) == 0:

@@ -67,8 +67,10 @@ def right_padded(x: Tensor, mask: Tensor | None) -> RightPadded:
             f"{tuple(x.shape[:2])}, True where the position is real."
         )
     lengths = mask.sum(dim=1)
-    # Asking a GPU whether anything has to move would stop it; moving costs less.
-    if x.device.type == "cpu" and not bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+    # Asking a GPU whether anything has to move would stop it; moving costs less. An exported
+    # program has one path for all masks.
+    may_ask = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if may_ask and not bool((mask[:, 1:] & ~mask[:, :-1]).any()):
         return RightPadded(x.masked_fill(~mask[..., None], 0.0), mask, lengths, None)
     origin = mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
     moved = mask.gather(1, origin)

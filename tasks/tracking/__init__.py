@@ -8,6 +8,7 @@ from tasks.tracking.address import store_uri
 from tasks.tracking.champion import Champion, read_champion
 from tasks.tracking.delivery import Outcome, deliver
 from tasks.tracking.experiment import begin_experiment, end_experiment, model_run
+from tasks.tracking.exports import log_export
 from tasks.tracking.results import log_evaluation, log_report
 from tasks.tracking.run import ModelRun, SilentRun
 from tasks.tracking.verdicts import log_refusal
@@ -21,6 +22,7 @@ __all__ = [
     "deliver",
     "end_experiment",
     "log_evaluation",
+    "log_export",
     "log_refusal",
     "log_report",
     "model_run",
