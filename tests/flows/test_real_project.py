@@ -69,6 +69,7 @@ def test_dvc_the_flow_and_mlflow_agree(project: Path, prefect_server: None) -> N
     write_params(settings, project / "params.yaml")
     result = experiment(workspace=str(project))
     assert {stage for stage, outcome in result.outcomes.items() if outcome == "ran"} == {
+        "check",
         "train@xlstm-0",
         "evaluate",
         "diagnose",
@@ -88,6 +89,8 @@ def test_dvc_the_flow_and_mlflow_agree(project: Path, prefect_server: None) -> N
     assert trained.data.params["model.dropout"] == "0.3"
     assert any(name.startswith("gate/") for name in trained.data.metrics)
     assert all("test/ndcg_at_10" in run.data.metrics for run in new.values())
+    assert trained.data.tags["diagnosis"] == second.data.tags["diagnosis"] == "healthy"
+    assert new["gru seed 0"].data.tags["diagnosis.mode"] == "exact"
     assert delivery.count_waiting(project) == 0
     assert "didn't change, skipping" in _repro(project)
 
