@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from tasks.report.headline import DISPLAY_NAMES
+
 Row = dict[str, Any]
 
-MODEL_COLOURS = ("#2f5fd0", "#c1121f", "#1a7f37", "#9a6700", "#8250df", "#0a7ea4", "#bf3989")
+MODEL_COLOURS = ("#3b7dd8", "#d64545", "#2e9e5b", "#b7791f", "#9a67ea", "#0e96b5", "#cf4a94")
+"""Readable on white and on near-black alike."""
+
+LIMIT_COLOUR = "#d64545"
 CHART_HEIGHT = 220
 
 
@@ -46,24 +51,27 @@ def line_chart(
     colour: str,
     x_title: str,
     y_title: str,
+    log_x: bool = False,
     log_y: bool = False,
-    limit: float | None = None,
+    limits: Sequence[float] = (),
+    at_x: float | None = None,
 ) -> Chart:
-    """Lines over a number, one per value of ``colour``, with a dashed line at ``limit``."""
+    """Lines over a number, one per value of ``colour``; limits and ``at_x`` are dashed lines."""
     import altair as alt
 
     scale = alt.Scale(type="log") if log_y else alt.Scale(zero=False)
+    across = alt.Scale(type="log", nice=False) if log_x else alt.Scale(zero=False, nice=False)
     base = (
         alt.Chart(alt.Data(values=list(rows)))
         .mark_line(point=alt.OverlayMarkDef(size=18))
         .encode(
-            x=alt.X(f"{x}:Q", title=x_title),
+            x=alt.X(f"{x}:Q", title=x_title, scale=across),
             y=alt.Y(f"{y}:Q", title=y_title, scale=scale),
             color=_colour(colour, rows),
             tooltip=[f"{colour}:N", f"{x}:Q", alt.Tooltip(f"{y}:Q", format=".4g")],
         )
     )
-    return Chart(id, caption, _finished(base, limit))
+    return Chart(id, caption, finished(base, limits, at_x))
 
 
 def bar_chart(
@@ -85,14 +93,19 @@ def bar_chart(
         alt.Chart(alt.Data(values=list(rows)))
         .mark_bar()
         .encode(
-            x=alt.X(f"{x}:N", title=x_title, sort=list(order) if order else None),
+            x=alt.X(
+                f"{x}:N",
+                title=x_title,
+                sort=list(order) if order else None,
+                axis=alt.Axis(labelAngle=0, labelLimit=90, labelOverlap=True),
+            ),
             xOffset=alt.XOffset(f"{colour}:N", sort=_values(colour, rows)),
             y=alt.Y(f"{y}:Q", title=y_title),
             color=_colour(colour, rows),
             tooltip=[f"{colour}:N", f"{x}:N", alt.Tooltip(f"{y}:Q", format=".4g")],
         )
     )
-    return Chart(id, caption, _finished(base, None))
+    return Chart(id, caption, finished(base))
 
 
 def interval_chart(
@@ -102,14 +115,14 @@ def interval_chart(
     import altair as alt
 
     labels = [row["label"] for row in rows]
-    place = alt.Y("label:N", title=None, sort=labels)
+    place = alt.Y("label:N", title=None, sort=labels, axis=alt.Axis(labelLimit=150))
     tooltip = ["label:N", *(alt.Tooltip(f"{n}:Q", format=".4f") for n in ("value", "low", "high"))]
     data = alt.Data(values=list(rows))
-    scale = alt.Scale(zero=False)
+    scale, axis = alt.Scale(zero=False), alt.Axis(tickCount=6)
     rules = (
         alt.Chart(data)
         .mark_rule(strokeWidth=2, color=MODEL_COLOURS[0])
-        .encode(y=place, x=alt.X("low:Q", title=x_title, scale=scale), x2="high:Q")
+        .encode(y=place, x=alt.X("low:Q", title=x_title, scale=scale, axis=axis), x2="high:Q")
     )
     points = (
         alt.Chart(data)
@@ -119,36 +132,8 @@ def interval_chart(
     layers = rules + points
     if limit is not None:
         line = alt.Chart(alt.Data(values=[{"limit": limit}]))
-        layers = layers + line.mark_rule(strokeDash=[4, 4], color="#c1121f").encode(x="limit:Q")
-    return Chart(id, caption, _themed(layers.properties(height=max(90, 30 * len(rows)))))
-
-
-def heat_map(
-    id: str,
-    caption: str,
-    rows: Sequence[Row],
-    *,
-    x: str,
-    y: str,
-    value: str,
-    x_title: str,
-    y_title: str,
-    value_title: str,
-) -> Chart:
-    """Coloured cells over two ordinal axes."""
-    import altair as alt
-
-    base = (
-        alt.Chart(alt.Data(values=list(rows)))
-        .mark_rect()
-        .encode(
-            x=alt.X(f"{x}:O", title=x_title),
-            y=alt.Y(f"{y}:O", title=y_title),
-            color=alt.Color(f"{value}:Q", title=value_title, scale=alt.Scale(scheme="viridis")),
-            tooltip=[f"{x}:O", f"{y}:O", alt.Tooltip(f"{value}:Q", format=".4g")],
-        )
-    )
-    return Chart(id, caption, _finished(base, None))
+        layers = layers + line.mark_rule(strokeDash=[4, 4], color=LIMIT_COLOUR).encode(x="limit:Q")
+    return Chart(id, caption, themed(layers.properties(height=max(90, 30 * len(rows)))))
 
 
 @cache
@@ -163,40 +148,66 @@ def _values(field: str, rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(str(row[field]) for row in rows))
 
 
+def colours_of(values: Sequence[str]) -> list[str]:
+    """Return a colour per value; a model of ours has the same one in every plot.
+
+    >>> colours_of(["xLSTM", "mine"]) == [MODEL_COLOURS[6], MODEL_COLOURS[0]]
+    True
+    """
+    own = dict(zip(DISPLAY_NAMES.values(), MODEL_COLOURS, strict=True))
+    taken = {own[value] for value in values if value in own}
+    free = [colour for colour in MODEL_COLOURS if colour not in taken] or list(MODEL_COLOURS)
+    others = [value for value in values if value not in own]
+    rest = {value: free[place % len(free)] for place, value in enumerate(others)}
+    return [own.get(value) or rest[value] for value in values]
+
+
 def _colour(field: str, rows: Sequence[Row]) -> Any:
     import altair as alt
 
     values = _values(field, rows)
-    colours = [MODEL_COLOURS[i % len(MODEL_COLOURS)] for i in range(len(values))]
-    legend = alt.Legend(orient="bottom", columns=4) if len(values) > 1 else None
+    colours = colours_of(values)
+    legend = None
+    if len(values) > 1:
+        legend = alt.Legend(orient="bottom", columns=3, labelLimit=150, symbolLimit=60)
     scale = alt.Scale(domain=values, range=colours)
     return alt.Color(f"{field}:N", title=None, scale=scale, legend=legend)
 
 
-def _finished(base: Any, limit: float | None) -> dict[str, Any]:
+def finished(base: Any, limits: Sequence[float] = (), at_x: float | None = None) -> dict[str, Any]:
+    """Add the dashed lines of limits to a chart, the page's size and its colours."""
     import altair as alt
 
     layers = base
-    if limit is not None:
-        line = alt.Chart(alt.Data(values=[{"limit": limit}]))
-        layers = base + line.mark_rule(strokeDash=[4, 4], color="#c1121f").encode(y="limit:Q")
-    return _themed(layers.properties(height=CHART_HEIGHT))
+    for value, channel in [(limit, "y") for limit in limits] + [(at_x, "x")]:
+        if value is not None:
+            line = alt.Chart(alt.Data(values=[{"limit": value}]))
+            dashed = line.mark_rule(strokeDash=[4, 4], color=LIMIT_COLOUR)
+            layers = layers + dashed.encode(**{channel: "limit:Q"})
+    return themed(layers.properties(height=CHART_HEIGHT))
 
 
-def _themed(chart: Any) -> dict[str, Any]:
+def themed(chart: Any) -> dict[str, Any]:
+    """Return a chart's specification in the page's colours, light or dark."""
     # `currentColor` follows the page's light or dark ink, because plots are drawn as SVG.
     ink = "currentColor"
     chart = (
         chart.properties(width="container", background="transparent")
         .configure_view(stroke=None)
         .configure_axis(
-            labelColor=ink, titleColor=ink, tickColor=ink, domainColor=ink, gridOpacity=0.25
+            labelColor=ink,
+            titleColor=ink,
+            tickColor=ink,
+            domainColor=ink,
+            gridColor="#8a94a3",
+            gridOpacity=0.22,
         )
         .configure_legend(labelColor=ink, titleColor=ink)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        spec = chart.to_dict()
+        # Checking every row against the schema takes seconds; the browser draws what is right.
+        spec = chart.to_dict(validate=False)
     # The schema's address is never fetched, but a page without addresses is easier to trust.
     spec.pop("$schema", None)
     return spec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tasks.report.charts import Chart, bar_chart, interval_chart, line_chart
 from tasks.report.headline import METRIC, display
@@ -116,75 +115,82 @@ def group_charts(by_history: Sequence[Row], by_popularity: Sequence[Row]) -> lis
 
 
 def health_charts(trainings: Sequence[Training], max_grad_norm: float) -> list[Chart]:
-    """Gradient norms, relative updates and gate openness over the recorded steps."""
+    """Gradient norms of all models; then by layer, relative updates and gates of each."""
     first = {training.model: training for training in reversed(trainings) if training.steps}
-    charts = []
-    norms = _step_rows(first.values(), "grad/norm")
-    if norms:
-        charts.append(
-            line_chart(
-                "grad-norm",
-                "Global gradient norm before clipping; the dashed line is the clipping limit.",
-                norms,
-                x="step",
-                y="value",
-                colour="model",
-                x_title="step",
-                y_title="gradient norm",
-                log_y=True,
-                limit=max_grad_norm,
-            )
-        )
-    if "xlstm" in first:
-        charts += _xlstm_charts(first["xlstm"])
-    return charts
+    shown = [first[model] for model in dict.fromkeys(t.model for t in trainings) if model in first]
+    charts = [step_chart("grad-norm", shown, max_grad_norm)]
+    for training in shown:
+        for prefix in PARTS:
+            charts.append(part_chart(f"{training.model}-{prefix[:-1]}", training, prefix))
+    return [chart for chart in charts if chart is not None]
 
 
-def _step_rows(trainings: Any, key: str) -> list[Row]:
-    return [
-        {"model": display(training.model), "step": step["step"], "value": step[key]}
+def step_chart(id: str, trainings: Sequence[Training], limit: float | None) -> Chart | None:
+    """Global gradient norm by step, with the clipping limit; None where it was not recorded."""
+    rows = [
+        {"model": display(training.model), "step": step["step"], "value": step["grad/norm"]}
         for training in trainings
         for step in _thinned(training.steps)
-        if isinstance(step.get(key), float) and step[key] > 0
+        if isinstance(step.get("grad/norm"), float) and step["grad/norm"] > 0
     ]
+    if not rows:
+        return None
+    return line_chart(
+        id,
+        "Global gradient norm before clipping; the dashed line is the clipping limit.",
+        rows,
+        x="step",
+        y="value",
+        colour="model",
+        x_title="step",
+        y_title="gradient norm (log)",
+        log_y=True,
+        limits=(limit,) if limit else (),
+    )
 
 
-def _xlstm_charts(training: Training) -> list[Chart]:
-    charts = []
-    for prefix, id, caption, title, log_y in (
-        ("grad/", "xlstm-gradients", "xLSTM: gradient norm by part.", "gradient norm", True),
-        (
-            "update/",
-            "xlstm-updates",
-            "xLSTM: size of a step relative to the weights, by part.",
-            "update / weight",
-            True,
-        ),
-        ("gate/", "xlstm-gates", "xLSTM: mean openness of the gates.", "openness", False),
-    ):
-        rows = [
-            {"part": key.removeprefix(prefix), "step": step["step"], "value": value}
-            for step in _thinned(training.steps)
-            for key, value in step.items()
-            if key.startswith(prefix)
-            and key not in ("grad/norm", "grad/clipped")
-            and (value > 0 or not log_y)
-        ]
-        if rows:
-            charts.append(
-                line_chart(
-                    id,
-                    caption,
-                    rows,
-                    x="step",
-                    y="value",
-                    colour="part",
-                    x_title="step",
-                    y_title=title,
-                    log_y=log_y,
-                )
-            )
-    return charts
+PARTS = {
+    "grad/": ("gradient norm by layer and step", "gradient norm (log)", True),
+    "update/": (
+        "size of a step relative to the weights, by layer and step",
+        "update / weight (log)",
+        True,
+    ),
+    "gate/": ("mean openness of the gates over training", "openness", False),
+}
+"""Prefix of recorded quantities -> what they are, title of the axis, whether it is logarithmic."""
+
+
+def part_chart(
+    id: str, training: Training | None, prefix: str, *, limits: Sequence[float | None] = ()
+) -> Chart | None:
+    """What a training recorded part by part under a prefix; None where it recorded nothing."""
+    what, title, log_y = PARTS[prefix]
+    rows = [
+        {"part": key.removeprefix(prefix), "step": step["step"], "value": value}
+        for step in ([] if training is None else _thinned(training.steps))
+        for key, value in step.items()
+        if key.startswith(prefix)
+        and key not in ("grad/norm", "grad/clipped")
+        and isinstance(value, float)
+        and (value > 0 or not log_y)
+    ]
+    if training is None or not rows:
+        return None
+    drawn = [limit for limit in limits if limit is not None]
+    note = " The dashed line is the limit." if drawn else ""
+    return line_chart(
+        id,
+        f"{display(training.model)}: {what}.{note}",
+        rows,
+        x="step",
+        y="value",
+        colour="part",
+        x_title="step",
+        y_title=title,
+        log_y=log_y,
+        limits=drawn,
+    )
 
 
 def _thinned(rows: Sequence[Row]) -> Sequence[Row]:

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
-from tasks.report import curves, tables
-from tasks.report.charts import Chart, javascript_bundle
-from tasks.report.headline import headlines
-from tasks.report.records import Records, Row
+from tasks.report import curves, inside_plots, tables
+from tasks.report.charts import Chart
+from tasks.report.diagnosis_view import describe_diagnosis
+from tasks.report.explanations_view import explained_users
+from tasks.report.first_screen import answers, seeds_note
+from tasks.report.headline import display
+from tasks.report.records import Records, Row, Training
+from tasks.report.templating import fill
 from tasks.settings import Settings
 
-STAGE_TITLES = {
-    "G": "The experiment as a whole",
-    "X": "The xLSTM",
-}
-NO_DIAGNOSIS = "The diagnosis has not been run yet (`assay diagnose`)."
-VERDICT_ORDER = ("faulty", "suspect", "undetermined", "healthy", "not_applicable")
+CONTENTS = (
+    ("models", "Which model"),
+    ("compare", "Side by side"),
+    ("learning", "Learning curves"),
+    ("groups", "Where each model is good"),
+    ("health", "Health of the trainings"),
+    ("inside", "Inside the models"),
+    ("explained", "Why these recommendations"),
+    ("diagnosis", "Diagnosis"),
+    ("data", "Data and leakage"),
+    ("how", "How this was made"),
+)
+
+NO_PLOTS = (
+    "Nothing was measured here yet. Run `assay diagnose` after the trainings, and make the report "
+    "once more."
+)
+NO_NEURAL = (
+    "No neural model was trained in this run, so there are no gates, states, gradients or "
+    "embeddings to look into."
+)
+NO_XLSTM = "No xLSTM was trained in this run, so there are no gates and memories to show."
+NO_ATTENTION = (
+    "Neither SASRec nor an xLSTM with an mLSTM block was trained in this run, so there is no "
+    "attention to show."
+)
 
 
 @dataclass(frozen=True)
@@ -44,31 +64,48 @@ def render_page(records: Records, settings: Settings, settings_text: str, about:
     best_possible = records.comparison.get("best_possible") or {}
     best = best_possible.get("test/ndcg_at_10", best_possible.get("ndcg_at_10"))
     sections = _chart_sections(records, settings, first, best)
-    charts = [chart for section in sections for chart in section["charts"]]
+    diagnosis = describe_diagnosis(records, _under_test(records, settings))
+    explained = explained_users(records.explanations)
+    data_charts = inside_plots.data_charts(records.plots)
     context = {
         "title": settings.report.title,
         "experiment": settings.experiment.name,
         "data_line": _data_line(records),
-        "headlines": headlines(first, best),
+        "contents": _contents(sections, explained),
+        "answers": answers(records, first, best, settings.experiment.seeds),
         "tables": [tables.model_table(t, records.trainings) for t in records.comparison["tables"]],
-        "notes": [records.comparison.get("method", ""), _seeds_note(settings)],
+        "notes": [records.comparison.get("method", ""), seeds_note(settings.experiment.seeds)],
         "chart_sections": sections,
-        "diagnosis": _diagnosis(records.findings),
+        "explained": explained,
+        "diagnosis": diagnosis,
+        "checks": tables.checks_table(records.checks),
+        "data_charts": data_charts,
         "data_tables": tables.data_tables(records),
         "versions": [("commit", about.commit), *tables.version_rows(records)],
         "commands": about.commands,
         "settings": settings_text,
-        "charts": charts,
-        "css": _template("report.css"),
-        "script": _template("report.js"),
-        "bundle": javascript_bundle(),
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    return environment.from_string(_template("report.html")).render(context)
+    charts = _all_charts(sections, diagnosis, explained, data_charts)
+    return fill("report.html", charts, context)
 
 
-def _template(name: str) -> str:
-    return (resources.files("tasks.report") / "templates" / name).read_text(encoding="utf-8")
+def _all_charts(
+    sections: list[Row], diagnosis: Row, explained: list[Row], data_charts: list[Chart]
+) -> list[Chart]:
+    charts = list(data_charts)
+    for section in sections:
+        charts += section["charts"]
+        charts += [chart for group in section["groups"] for chart in group["charts"]]
+    for group in diagnosis["groups"]:
+        charts += [chart for finding in group["findings"] for chart in finding["charts"]]
+    return charts + [user["chart"] for user in explained if user["chart"]]
+
+
+def _contents(sections: list[Row], explained: list[Row]) -> list[tuple[str, str]]:
+    shown = {"models", "diagnosis", "data", "how", *(section["id"] for section in sections)}
+    if explained:
+        shown.add("explained")
+    return [(id, name) for id, name in CONTENTS if id in shown]
 
 
 def _data_line(records: Records) -> str:
@@ -81,82 +118,63 @@ def _data_line(records: Records) -> str:
     )
 
 
-def _seeds_note(settings: Settings) -> str:
-    if len(settings.experiment.seeds) > 1:
-        return f"Means over {len(settings.experiment.seeds)} seeds."
-    return (
-        "One seed per model: nothing here says how much another training of the same model would "
-        "differ. Repeat with `assay run --seeds 3`."
-    )
+def _under_test(records: Records, settings: Settings) -> Training | None:
+    """Return the first training of the model that was diagnosed."""
+    model = settings.diagnose.model
+    return next((training for training in records.trainings if training.model == model), None)
 
 
 def _chart_sections(
     records: Records, settings: Settings, table: Row, best: float | None
 ) -> list[dict[str, Any]]:
     shared = settings.train.shared
-    sections: list[tuple[str, str, str, list[Chart]]] = [
-        ("compare", "Side by side", "", [curves.comparison_chart(table, best)]),
-        ("learning", "Learning curves", "", curves.learning_charts(records.trainings)),
-        (
-            "groups",
-            "Where each model is good",
-            "",
-            curves.group_charts(records.by_history_length, records.by_item_popularity),
-        ),
-        (
-            "health",
-            "Health of the trainings",
-            "Recorded every few steps without changing the training.",
-            curves.health_charts(records.trainings, shared.max_grad_norm),
-        ),
+    titles = dict(CONTENTS)
+    health = curves.health_charts(records.trainings, shared.max_grad_norm)
+    own = [training.model for training in records.trainings if training.steps]
+    by_model = [
+        {"title": display(model), "charts": [c for c in health if c.id.startswith(f"{model}-")]}
+        for model in dict.fromkeys(own)
     ]
+    sections: list[Row] = [
+        {"id": "compare", "charts": [curves.comparison_chart(table, best)]},
+        {"id": "learning", "charts": curves.learning_charts(records.trainings)},
+        {
+            "id": "groups",
+            "charts": curves.group_charts(records.by_history_length, records.by_item_popularity),
+        },
+        {
+            "id": "health",
+            "texts": ["Recorded every few steps without changing the training."],
+            "charts": [chart for chart in health if chart.id == "grad-norm"],
+            "groups": [group for group in by_model if group["charts"]],
+        },
+        _inside(records),
+    ]
+    defaults = {"texts": [], "groups": [], "open_first": True}
     return [
-        {"id": id, "title": title, "text": text, "charts": charts}
-        for id, title, text, charts in sections
-        if charts
+        {**defaults, **section, "title": titles[section["id"]]}
+        for section in sections
+        if section["charts"] or section["id"] == "inside"
     ]
 
 
-def _diagnosis(findings: Row) -> Row:
-    if not findings:
-        return {"verdict": "", "headline": NO_DIAGNOSIS, "next_test": "", "stages": []}
-    answers = findings["findings"]
-    counts = Counter(answer["verdict"] for answer in answers)
-    worst = next((v for v in ("faulty", "suspect") if counts[v]), "healthy")
+def _inside(records: Records) -> Row:
+    plots = records.plots
+    users = inside_plots.user_charts(plots)
+    texts = []
+    if not plots:
+        texts.append(NO_PLOTS)
+    elif not plots.get("norms"):
+        texts.append(NO_NEURAL)
+    else:
+        texts += [] if plots.get("gates") else [NO_XLSTM]
+        texts += [] if plots.get("attention") else [NO_ATTENTION]
     return {
-        "verdict": worst,
-        "headline": findings["headline"],
-        "next_test": findings.get("next_test", ""),
-        "counts": [(verdict, counts[verdict]) for verdict in VERDICT_ORDER if counts[verdict]],
-        "stages": [
-            {"title": title, "findings": shown}
-            for letter, title in STAGE_TITLES.items()
-            if (shown := [_finding(a) for a in answers if a["number"].startswith(letter)])
+        "id": "inside",
+        "texts": texts,
+        "charts": inside_plots.model_charts(plots),
+        "groups": [
+            {"title": f"Event by event: user {user['user']}", "charts": user["charts"]}
+            for user in users
         ],
     }
-
-
-def _finding(answer: Row) -> Row:
-    rows = [
-        {
-            "name": check["name"],
-            "value": _number(check["value"], check["unit"]),
-            "limit": _limit(check),
-            "verdict": check["verdict"],
-            "source": check["limit"]["source"],
-        }
-        for check in answer["checks"]
-    ]
-    return {**answer, "rows": rows, "charts": []}
-
-
-def _limit(check: Row) -> str:
-    sign = "≤" if check["relation"] == "at_most" else "≥"
-    return f"{sign} {_number(check['limit']['value'], '')}"
-
-
-def _number(value: Any, unit: str) -> str:
-    if value is None:
-        return "–"
-    text = f"{value:.4g}" if isinstance(value, float | int) else str(value)
-    return f"{text} {unit}".strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ class Records:
         manifest: The prepared data's manifest.
         source: Where the raw log came from.
         trainings: One per model and seed.
+        plots: What the diagnosis measured to be drawn, by name; empty where it did not run.
+        checks: Findings before training, by model; empty where none were asked for.
+        explanations: One object per explained user; empty where none were made.
     """
 
     comparison: Row
@@ -45,6 +48,12 @@ class Records:
     manifest: Row
     source: Row
     trainings: list[Training]
+    plots: Row = field(default_factory=dict)
+    checks: dict[str, Row] = field(default_factory=dict)
+    explanations: list[Row] = field(default_factory=list)
+
+
+EXPLANATIONS = Path("artifacts") / "report" / "explanations.json"
 
 
 class MissingRecordError(ValueError):
@@ -78,7 +87,21 @@ def read_records(workspace: Path, models: tuple[str, ...], seeds: tuple[int, ...
             for seed in seeds
             if (folder / model / f"seed_{seed}").is_dir()
         ],
+        plots=_by_name(workspace / "artifacts" / "diagnosis" / "plots"),
+        checks=_by_name(workspace / "artifacts" / "checks" / "findings"),
+        explanations=_list(workspace / EXPLANATIONS),
     )
+
+
+def _by_name(folder: Path) -> Row:
+    return {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
+
+
+def _list(path: Path) -> list[Row]:
+    value = _read(path) if path.is_file() else []
+    if not isinstance(value, list):
+        raise MissingRecordError(_damaged(path, "it holds no list"))
+    return value
 
 
 def _training(folder: Path, model: str, seed: int) -> Training:
@@ -97,15 +120,17 @@ def read_json(path: Path) -> Row:
     Raises:
         MissingRecordError: the file holds something else.
     """
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MissingRecordError(_damaged(path, error)) from None
+    value = _read(path) if path.is_file() else {}
     if not isinstance(value, dict):
         raise MissingRecordError(_damaged(path, "it holds no object"))
     return value
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MissingRecordError(_damaged(path, error)) from None
 
 
 def _json_lines(path: Path) -> list[Row]:

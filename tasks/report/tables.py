@@ -42,6 +42,8 @@ class TextTable:
     caption: str
     heads: tuple[str, ...]
     rows: tuple[TableRow, ...]
+    wide_last: bool = True
+    """Whether the last column holds running text."""
 
 
 def model_table(table: Table, trainings: Sequence[Training]) -> TextTable:
@@ -141,6 +143,14 @@ def _date(microseconds: int) -> str:
 def _source(source: Row) -> list[tuple[str, str]]:
     shown = ("title", "name", "origin", "file", "sha256", "licence")
     return [(key, str(source[key])) for key in shown if source.get(key)]
+
+
+def checks_table(checks: dict[str, Row]) -> dict[str, Any] | None:
+    """What the checks before training said of each model; None where there were none."""
+    if not checks:
+        return None
+    rows = [(display(model), findings.get("headline", "")) for model, findings in checks.items()]
+    return {"caption": "Checks before any training, by model", "rows": rows}
 
 
 def version_rows(records: Records) -> list[tuple[str, str]]:

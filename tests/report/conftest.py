@@ -3,12 +3,58 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tasks.report.records import Records, Row, Training
+from tests.report.browser import CHROMIUM_ARGUMENTS, find_browser
 
 HOSTILE = "</script><script>document.title='broken'</script>"
+
+
+def plots(item: str = HOSTILE, user: str = HOSTILE) -> Row:
+    """What the diagnosis measures for the plots, in small, with a hostile item and user."""
+    each = [{"model": m, "part": "hidden state", "position": p, "value": 1.0 + p}
+            for m in ("gru", "xlstm") for p in (1, 2)]  # fmt: skip
+    memory = [{"model": "xlstm", "part": "block_0 memory c", "position": p, "value": 0.5 * p}
+              for p in (1, 2)]  # fmt: skip
+    return {
+        "data": {
+            "lengths": [{"low": 3, "high": 9, "users": 4}, {"low": 9, "high": 30, "users": 7}],
+            "popularity": [{"place": 1, "events": 9, "share": 0.9},
+                           {"place": 2, "events": 1, "share": 1.0}],
+            "max_seq_len": 20,
+        },
+        "order": [{"model": "gru", "histories": h, "value": v, "low": 0.0, "high": 1.0}
+                  for h, v in (("in order", 0.3), ("shuffled", 0.1))],
+        "lags": [{"model": "xlstm", "weights": w, "lag": lag, "value": 0.5**lag}
+                 for w in ("trained", "new") for lag in range(3)],
+        "norms": [*each, *memory],
+        "spectrum": [{"model": "xlstm", "direction": d, "share": 0.5} for d in (1, 2)],
+        "map": [{"model": "xlstm", "item": item, "events": n, "x": n, "y": -n} for n in (1, 5)],
+        "paths": [{"model": "xlstm", "user": user, "position": p, "item": item, "x": p, "y": 0.0}
+                  for p in (1, 2)],
+        "gates": [{"model": "xlstm", "user": user, "position": p, "item": item,
+                   "part": "block_0 forget gate", "value": 0.5} for p in (1, 2)],
+        "attention": [{"model": m, "user": user, "layer": "block_0", "reader": 2, "read": p,
+                       "item": item, "share": 0.5} for m in ("sasrec", "xlstm") for p in (1, 2)],
+        "rates": [{"multiple": 0.1, "loss": 7.0}, {"multiple": 1.0, "loss": 5.0},
+                  {"multiple": 100.0, "loss": None}],
+    }  # fmt: skip
+
+
+def explanation(item: str = HOSTILE, user: str = HOSTILE) -> Row:
+    return {
+        "user": user,
+        "model": "xlstm",
+        "history": [
+            {"item": item, "time": "1998-01-02", "influence": -0.25, "gradient": 0.5},
+            {"item": "b", "time": "1998-01-03", "influence": 0.125, "gradient": 0.1},
+        ],
+        "recommended": [{"item": item, "score": 4.5}],
+    }
 
 
 def metric(mean: float) -> Row:
@@ -68,6 +114,9 @@ def records(table: Row) -> Records:
         "limit": {"value": 1e-4, "source": "an identity"},
         "relation": "at_most",
         "verdict": "faulty",
+        "where": HOSTILE,
+        "missing": "",
+        "proof": "",
     }
     finding = {
         "question": "order_and_flow",
@@ -77,6 +126,9 @@ def records(table: Row) -> Records:
         "sentence": "Largest change is 3 output std.",
         "advice": ["Look at the mask."],
         "checks": [check],
+        "stage": "causal",
+        "stages": ["causal", "core"],
+        "evidence": {"largest": {"value": 3.0, "unit": HOSTILE}},
     }
     healthy = {
         **finding,
@@ -84,7 +136,20 @@ def records(table: Row) -> Records:
         "number": "G4",
         "title": "Is padding inert?",
         "verdict": "healthy",
+        "stage": None,
+        "stages": ["pad"],
         "checks": [{**check, "value": 0.0, "verdict": "healthy"}],
+    }
+    lags = {
+        **healthy,
+        "question": "gradients_survive_time",
+        "number": "X11",
+        "title": "Do gradients reach far back?",
+        "verdict": "undetermined",
+        "checks": [
+            {**check, "name": "gradient 9 events back", "value": 0.1, "verdict": "healthy"},
+            {**check, "value": None, "verdict": "undetermined", "missing": "run it deep"},
+        ],
     }
     groups = [
         {"model": m, "split": "test", "ranking": "as_ranked", "group": g, "ndcg_at_10": 0.1}
@@ -96,7 +161,15 @@ def records(table: Row) -> Records:
         by_history_length=groups,
         by_item_popularity=groups,
         best_possible={},
-        findings={"headline": "Future leaks.", "next_test": "none", "findings": [finding, healthy]},
+        findings={
+            "headline": "Future leaks.",
+            "next_test": "run `assay diagnose --deep`",
+            "question": "order_and_flow",
+            "subject": "xlstm pipeline",
+            "mode": "after_training",
+            "findings": [finding, healthy, lags],
+            "errors": {},
+        },
         manifest={
             "data_hash": "abc",
             "counts": {"users": 943, "items": 1682, "train_events": 98114},
@@ -109,9 +182,25 @@ def records(table: Row) -> Records:
             Training(model, 0, {"wall_seconds": 60.0, "num_parameters": 1234}, epochs, steps)
             for model in ("gru", "xlstm")
         ],
+        plots=plots(),
+        checks={"xlstm": {"headline": HOSTILE}},
+        explanations=[explanation()],
     )
 
 
 @pytest.fixture
 def undiagnosed(records: Records) -> Records:
-    return dataclasses.replace(records, findings={})
+    return dataclasses.replace(records, findings={}, plots={}, checks={}, explanations=[])
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("no Chromium on this machine: the page was not opened in a browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        yield started
+        started.close()

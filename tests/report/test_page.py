@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks.report.page import NO_DIAGNOSIS, Provenance, render_page
+from tasks.diagnostics.stages import STAGES
+from tasks.report.diagnosis_view import NO_DIAGNOSIS, STAGE_GROUPS, group_of
+from tasks.report.page import NO_NEURAL, NO_PLOTS, NO_XLSTM, Provenance, render_page
 from tasks.report.records import MissingRecordError, Records, read_records
 from tasks.settings import Settings, settings_from_dict
+from tests.report.browser import opened
 from tests.report.conftest import HOSTILE
 
 ABOUT = Provenance("0" * 40, "make run")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture
@@ -31,19 +31,32 @@ def page(records: Records, settings: Settings) -> str:
     return render_page(records, settings, "data: {}", ABOUT)
 
 
+def specs_of(page: str) -> dict[str, Any]:
+    found = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', page)
+    return {id: json.loads(text) for id, text in found}
+
+
 def test_text_from_outside_is_escaped_everywhere(page: str) -> None:
     assert HOSTILE not in page
-    assert page.count("&lt;/script&gt;&lt;script&gt;") >= 4
+    assert page.count("&lt;/script&gt;&lt;script&gt;") >= 8
 
 
 def test_data_inside_scripts_cannot_end_them(records: Records, settings: Settings) -> None:
     for training in records.trainings:
         training.steps[0]["gate/</script><b>/x"] = 0.5
-    page = render_page(records, settings, "", ABOUT)
-    blocks = re.findall(r'<script type="application/json" id="[\w-]+">(.*?)</script>', page)
-    assert len(blocks) >= 6
-    specs = [json.loads(block) for block in blocks]
-    assert any("</script><b>/x" in json.dumps(spec) for spec in specs)
+    specs = specs_of(render_page(records, settings, "", ABOUT))
+    assert "</script><b>/x" in json.dumps(specs["xlstm-gate"])
+    for name in ("inside-map", "inside-paths", "user-0-gates-xlstm"):
+        assert HOSTILE in json.dumps(specs[name])
+
+
+def test_every_place_of_a_plot_has_its_data_once(page: str) -> None:
+    places = re.findall(r'data-chart="([\w-]+)"', page)
+    assert sorted(places) == sorted(specs_of(page))
+    assert len(places) == len(set(places))
+    assert len(re.findall(r'\bid="([^"]+)"', page.split("<script")[0])) == len(
+        set(re.findall(r'\bid="([^"]+)"', page.split("<script")[0]))
+    )
 
 
 def test_the_page_names_no_outside_address_to_load(page: str) -> None:
@@ -53,10 +66,65 @@ def test_the_page_names_no_outside_address_to_load(page: str) -> None:
     assert "default-src 'none'" in page
 
 
+def test_every_link_leads_somewhere(page: str) -> None:
+    markup = page.split("<script", maxsplit=1)[0]
+    links = set(re.findall(r'href="#([\w-]+)"', markup))
+    assert {"h-diagnosis", "order_and_flow"} <= links
+    assert links <= set(re.findall(r'\bid="([\w-]+)"', markup))
+
+
+def test_the_first_screen_answers_four_questions(page: str) -> None:
+    answers = re.findall(r'class="short">(.*?)</p>', page)
+    assert answers == [
+        "GRU, NDCG@10 0.0800.",
+        "Yes.",
+        "1 faulty.",
+        "Run <code>assay diagnose --deep</code>.",
+    ]
+
+
+def test_a_fault_in_data_or_metrics_takes_the_trust_away(
+    records: Records, settings: Settings
+) -> None:
+    records.findings["findings"][1].update(verdict="faulty", stage="pad")
+    page = render_page(records, settings, "", ABOUT)
+    assert re.findall(r'class="short">(.*?)</p>', page)[1] == "No."
+
+
+def test_questions_stand_under_the_stage_they_blame(page: str) -> None:
+    headings = re.findall(r'<h3 id="stage-\d+">([\w ]+?) <', page)
+    assert headings == ["Data and split", "The network"]
+    grouped = [stage for _, stages in STAGE_GROUPS for stage in stages]
+    assert sorted(grouped) == sorted(STAGES)
+    assert group_of({"stage": "metric", "stages": ["pad"]}) == "Evaluation"
+
+
+def test_the_limit_is_drawn_into_the_evidence(page: str) -> None:
+    spec = specs_of(page)["evidence-gradients_survive_time"]
+    limits = [layer["data"]["values"] for layer in spec["layer"][1:]]
+    assert limits == [[{"limit": 1e-4}]]
+    shares = specs_of(page)["evidence-order_and_flow-shares"]
+    assert shares["layer"][0]["data"]["values"][0]["share"] == pytest.approx(3e4)
+
+
 def test_without_a_diagnosis_the_page_says_so(undiagnosed: Records, settings: Settings) -> None:
     page = render_page(undiagnosed, settings, "", ABOUT)
-    assert NO_DIAGNOSIS in page
+    assert NO_DIAGNOSIS.split(" (")[0] in page
     assert "data-filter" not in page.split("<script>")[0]
+    assert NO_PLOTS.split(".")[0] in page
+    assert "Why these recommendations" not in page
+
+
+def test_a_run_without_neural_models_or_without_xlstm_says_so(
+    records: Records, settings: Settings
+) -> None:
+    data_only = dataclasses.replace(records, plots={"data": records.plots["data"]}, trainings=[])
+    assert NO_NEURAL in render_page(data_only, settings, "", ABOUT)
+    gru = {name: rows for name, rows in records.plots.items() if name not in ("gates", "map")}
+    gru["norms"] = [row for row in gru["norms"] if row["model"] == "gru"]
+    page = render_page(dataclasses.replace(records, plots=gru), settings, "", ABOUT)
+    assert NO_XLSTM in page
+    assert NO_NEURAL not in page
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
@@ -67,52 +135,77 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     (folder / "comparison.json").write_text("{", encoding="utf-8")
     with pytest.raises(MissingRecordError, match=r"comparison\.json is damaged"):
         read_records(tmp_path, ("gru",), (0,))
+    (folder / "comparison.json").write_text("{}", encoding="utf-8")
+    report = tmp_path / "artifacts" / "report"
+    report.mkdir()
+    (report / "explanations.json").write_text('{"user": "u1"}', encoding="utf-8")
+    with pytest.raises(MissingRecordError, match=r"explanations\.json is damaged"):
+        read_records(tmp_path, ("gru",), (0,))
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    executable = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if executable is None:
-        pytest.skip("no Chromium on this machine: the page was not opened in a browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
-        yield opened
-        opened.close()
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 380)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 1200), ("dark", 1200), ("light", 380)],
+    ids=["light", "dark", "phone"],
+)
 def test_in_a_browser(page: str, tmp_path: Path, browser: Any, scheme: str, width: int) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(page, encoding="utf-8")
-    context = browser.new_context(
-        color_scheme=scheme, viewport={"width": width, "height": 800}, offline=True
-    )
-    view = context.new_page()
-    problems: list[str] = []
-    view.on("console", lambda message: problems.append(message.text))
-    view.on("pageerror", lambda error: problems.append(str(error)))
-    view.on("request", lambda r: None if r.url.startswith("file:") else problems.append(r.url))
-    view.goto(path.as_uri())
-    view.wait_for_selector(".plot svg")
-    assert view.locator(".plot svg").count() == view.locator("[data-chart]").count()
-    assert view.title() != "broken"
+    with opened(browser, page, tmp_path, scheme=scheme, width=width) as (view, problems):
+        shown = view.locator("details.question:visible")
+        assert shown.count() == 3
+        view.get_by_role("button", name="Needs attention").click()
+        assert shown.count() == 1
+        view.get_by_role("button", name="Undetermined").click()
+        assert shown.count() == 1
+        view.get_by_role("button", name="All").click()
+        assert shown.count() == 3
 
-    shown = view.locator("details.question:visible")
-    assert shown.count() == 2
-    view.get_by_role("button", name="Needs attention").click()
-    assert shown.count() == 1
-    view.get_by_role("button", name="Undetermined").click()
-    assert shown.count() == 0
-    view.get_by_role("button", name="All").click()
-    assert shown.count() == 2
+        background = "getComputedStyle(document.body).backgroundColor"
+        before = view.evaluate(background)
+        view.locator("#theme").click()
+        assert view.evaluate(background) != before
+        # Wide content scrolls inside its own box, never the page.
+        assert view.evaluate("document.documentElement.scrollWidth") <= width
+        assert view.title() != "broken"
+        assert problems == []
 
-    background = "getComputedStyle(document.body).backgroundColor"
-    before = view.evaluate(background)
-    view.locator("#theme").click()
-    assert view.evaluate(background) != before
-    # Wide content scrolls inside its own box, never the page.
-    assert view.evaluate("document.documentElement.scrollWidth") <= width
-    assert problems == []
-    context.close()
+
+def test_plots_are_drawn_when_they_show_and_their_numbers_can_be_read(
+    page: str, tmp_path: Path, browser: Any
+) -> None:
+    with opened(browser, page, tmp_path) as (view, problems):
+        view.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        places = view.locator("[data-chart]")
+        view.wait_for_function(
+            "document.querySelectorAll('.plot svg').length"
+            " === document.querySelectorAll('[data-chart]').length"
+        )
+        assert places.count() == len(specs_of(page))
+        numbers = view.locator("[data-numbers=inside-map] td")
+        assert HOSTILE in numbers.all_inner_texts()
+        assert problems == []
+        assert view.title() != "broken"
+
+
+def test_a_link_opens_its_question_even_while_a_filter_hides_it(
+    page: str, tmp_path: Path, browser: Any
+) -> None:
+    with opened(browser, page, tmp_path) as (view, problems):
+        view.get_by_role("button", name="Undetermined").click()
+        view.locator(".answer a").first.click()
+        view.wait_for_selector("#order_and_flow[open]")
+        assert view.locator("#order_and_flow table:visible").count() == 1
+        view.keyboard.press("Tab")
+        assert view.evaluate("document.activeElement !== document.body")
+        assert problems == []
+
+
+def test_in_print_nothing_is_cut_off(page: str, tmp_path: Path, browser: Any) -> None:
+    with opened(browser, page, tmp_path, scheme="dark") as (view, _):
+        view.emulate_media(media="print")
+        assert view.locator(".filters:visible").count() == 0
+        assert view.evaluate("getComputedStyle(document.body).backgroundColor") == (
+            "rgb(255, 255, 255)"
+        )
+        assert view.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == (
+            "visible"
+        )

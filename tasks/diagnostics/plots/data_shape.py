@@ -27,7 +27,7 @@ def sequence_lengths(lengths: np.ndarray) -> list[Row]:
     if len(lengths) == 0:
         return []
     longest = int(lengths.max())
-    edges = np.unique(np.geomspace(1, longest + 1, BINS + 1).round().astype(np.int64))
+    edges = np.unique(np.geomspace(lengths.min(), longest + 1, BINS + 1).round().astype(np.int64))
     edges[-1] = longest + 1
     counts, _ = np.histogram(lengths, edges)
     return [

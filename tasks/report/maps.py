@@ -1,0 +1,140 @@
+"""Plots over two axes: heat maps, clouds of points, paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.report.charts import CHART_HEIGHT, LIMIT_COLOUR, MODEL_COLOURS, Chart, Row, themed
+
+CLOUD_COLOURS = ("#7a5bd6", "#1fa187", "#d9a514")
+"""From few to many; single points have to stand out from white and from near-black."""
+
+CELL = 15
+"""Height of one row of a heat map, in pixels."""
+
+
+def heat_map(
+    id: str,
+    caption: str,
+    rows: Sequence[Row],
+    *,
+    x: str,
+    y: str,
+    value: str,
+    x_title: str,
+    y_title: str | None,
+    value_title: str,
+    extra: Sequence[str] = (),
+    between_0_and_1: bool = True,
+) -> Chart:
+    """Coloured cells over two ordinal axes; ``extra`` fields show when pointed at."""
+    import altair as alt
+
+    lines = list(dict.fromkeys(row[y] for row in rows))
+    domain = alt.Scale(scheme="viridis", **({"domain": [0, 1]} if between_0_and_1 else {}))
+    colour = alt.Color(
+        f"{value}:Q",
+        title=value_title,
+        scale=domain,
+        legend=alt.Legend(orient="bottom", gradientLength=160),
+    )
+    base = (
+        alt.Chart(alt.Data(values=list(rows)))
+        .mark_rect()
+        .encode(
+            x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=alt.Y(f"{y}:O", title=y_title, sort=lines, axis=alt.Axis(labelLimit=150)),
+            color=colour,
+            tooltip=[f"{x}:O", f"{y}:O", *(f"{name}:N" for name in extra), _rounded(value)],
+        )
+    )
+    height = min(max(CELL * len(lines), 80), 2 * CHART_HEIGHT)
+    return Chart(id, caption, themed(base.properties(height=height)))
+
+
+def cloud(
+    id: str,
+    caption: str,
+    rows: Sequence[Row],
+    *,
+    colour: str,
+    colour_title: str,
+    label: str,
+) -> Chart:
+    """Points at x and y, coloured by a number on a log scale; ``label`` shows when pointed at."""
+    import altair as alt
+
+    scale = alt.Scale(range=list(CLOUD_COLOURS), type="symlog")
+    base = (
+        alt.Chart(alt.Data(values=list(rows)))
+        .mark_point(filled=True, size=22, opacity=0.75)
+        .encode(
+            x=alt.X("x:Q", title="first component", scale=alt.Scale(zero=False)),
+            y=alt.Y("y:Q", title="second component", scale=alt.Scale(zero=False)),
+            color=alt.Color(
+                f"{colour}:Q",
+                title=colour_title,
+                scale=scale,
+                legend=alt.Legend(orient="bottom", gradientLength=160),
+            ),
+            tooltip=[f"{label}:N", f"{colour}:Q"],
+        )
+    )
+    return Chart(id, caption, themed(base.properties(height=round(1.4 * CHART_HEIGHT))))
+
+
+def paths(id: str, caption: str, rows: Sequence[Row], *, who: str, label: str) -> Chart:
+    """Connected points at x and y in the order of ``position``; one path per value of ``who``."""
+    import altair as alt
+
+    names = list(dict.fromkeys(str(row[who]) for row in rows))
+    colours = [MODEL_COLOURS[number % len(MODEL_COLOURS)] for number in range(len(names))]
+    x = alt.X("x:Q", title="first component", scale=alt.Scale(zero=False))
+    y = alt.Y("y:Q", title="second component", scale=alt.Scale(zero=False))
+    colour = alt.Color(
+        f"{who}:N",
+        title=who,
+        scale=alt.Scale(domain=names, range=colours),
+        legend=alt.Legend(orient="bottom", columns=3, labelLimit=120),
+    )
+    data = alt.Chart(alt.Data(values=list(rows)))
+    line = data.mark_line(opacity=0.5).encode(x=x, y=y, color=colour, order="position:Q")
+    # Later events are larger, so that the direction shows.
+    points = data.mark_point(filled=True, opacity=0.9).encode(
+        x=x,
+        y=y,
+        color=colour,
+        size=alt.Size("position:Q", legend=None, scale=alt.Scale(range=[8, 90], zero=False)),
+        tooltip=[f"{who}:N", "position:Q", f"{label}:N"],
+    )
+    return Chart(id, caption, themed((line + points).properties(height=round(1.4 * CHART_HEIGHT))))
+
+
+def histogram(
+    id: str, caption: str, rows: Sequence[Row], *, x_title: str, y_title: str, at_x: float | None
+) -> Chart:
+    """Bars from ``low`` to ``high`` as high as ``users``, on a log axis, with a dashed line."""
+    import altair as alt
+
+    axis = alt.Scale(type="log", nice=False)
+    bars = (
+        alt.Chart(alt.Data(values=list(rows)))
+        .mark_bar(color=MODEL_COLOURS[0], binSpacing=1)
+        .encode(
+            x=alt.X("low:Q", title=x_title, scale=axis, bin="binned"),
+            x2="high:Q",
+            y=alt.Y("users:Q", title=y_title),
+            tooltip=["low:Q", "high:Q", "users:Q"],
+        )
+    )
+    layers = bars
+    if at_x is not None:
+        line = alt.Chart(alt.Data(values=[{"limit": at_x}]))
+        layers = bars + line.mark_rule(strokeDash=[4, 4], color=LIMIT_COLOUR).encode(x="limit:Q")
+    return Chart(id, caption, themed(layers.properties(height=CHART_HEIGHT)))
+
+
+def _rounded(field: str) -> object:
+    import altair as alt
+
+    return alt.Tooltip(f"{field}:Q", format=".3g")
