@@ -208,13 +208,18 @@ def _open_parent(settings: Settings, workspace: Path, current: TrackingState) ->
     log.add(
         "run",
         experiment=settings.experiment.name,
-        name=f"{settings.experiment.name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+        name=f"{_run_name(settings, workspace)} {time.strftime('%Y-%m-%d %H:%M:%S')}",
         time=now(),
         tags={**_source(workspace), **(current.announced or {}), "assay.kind": "experiment"},
     )
     log.add("params", values=_shared_params(settings))
     log_dataset(log, settings, workspace)
     return entry
+
+
+def _run_name(settings: Settings, workspace: Path) -> str:
+    """Name of the run's folder below ``runs/``, by which people know it; else the experiment's."""
+    return workspace.name if workspace.parent.name == "runs" else settings.experiment.name
 
 
 def _shared_params(settings: Settings) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.settings import Settings
-from tasks.tracking import champion, experiment, identity, state, verdicts
+from tasks.tracking import champion, description, experiment, identity, state, verdicts
 from tasks.tracking.run import ModelRun, RunLog
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def log_report(settings: Settings, workspace: Path) -> None:
     for name in ("report", "diagnosis"):
         log.add_copy("artifacts", workspace / "artifacts" / name, folder=name)
     verdicts.log_verdicts(settings, workspace, log)
+    if text := description.describe_experiment(workspace):
+        log.add_tags({description.DESCRIPTION_TAG: text})
     if not log.entry.by_flow:
         experiment.end_experiment(workspace)
     else:
