@@ -43,7 +43,10 @@ def measure(probe: Probe) -> LossCurve:
 def judge(evidence: LossCurve, limits: Limits) -> Finding:
     """Finite, falling, staying down."""
     long_enough = evidence.num_epochs - evidence.not_finite >= FEWEST_EPOCHS
-    missing = f"{FEWEST_EPOCHS} epochs with a loss; there are {evidence.num_epochs}"
+    missing = (
+        f"{FEWEST_EPOCHS} epochs with a loss; there are {evidence.num_epochs} "
+        "(raise train.shared.max_epochs, then `assay run`)"
+    )
     scale = max(abs(evidence.first), 1e-12)
     fall = max(evidence.first - evidence.lowest, SMALL_FALL * scale)
     finite = exact(
