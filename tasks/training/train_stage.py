@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,15 @@ from tasks.evaluation.evaluate import rank_split
 from tasks.evaluation.metrics import mean_metrics
 from tasks.settings import Settings
 from tasks.tracking import ModelRun, SilentRun, model_run
-from tasks.training.assemble import assemble
+from tasks.training.assemble import Trial, assemble
 from tasks.training.checkpoint import CheckpointFolder
+from tasks.training.distributed import (
+    AnyStops,
+    Group,
+    ReadOnlyCheckpoints,
+    join_group,
+    share_training,
+)
 from tasks.training.gates import has_gates, look_inside
 from tasks.training.interrupt import stop_on_signals
 from tasks.training.loop import train
@@ -67,7 +74,8 @@ def run(
     """Trains one model, or resumes its training where a killed one stopped.
 
     Writes ``artifacts/models/<model>/seed_<seed>/`` in one move at the end; until then everything
-    is in ``.assay/checkpoints/``, which no other stage owns.
+    is in ``.assay/checkpoints/``, which no other stage owns. Under ``torchrun`` all processes train
+    together and the first one alone writes.
 
     Args:
         settings: all settings.
@@ -94,14 +102,19 @@ def run(
         "versions": versions(),
     }
     target = workspace / "artifacts" / "models" / model / f"seed_{seed}"
-    with model_run(settings, workspace, model, seed) as tracked:
-        if isinstance(spec, CountModel):
-            record = _fit(spec, data, about, target)
-            tracked.log_epoch(json.loads((target / EPOCHS_FILE).read_text(encoding="utf-8")))
-        else:
-            record = _train(data, about, workspace, target, tracked, observers)
-        tracked.log_folder(target)
     names = ("model", "seed", "best_epoch", "val/ndcg_at_10", "wall_seconds")
+    with join_group(settings.train.shared.device) as group:
+        if not group.is_first:
+            if not isinstance(spec, CountModel):
+                _help(data, about, workspace, group, num_observers=3 + len(observers))
+            return {"model": model, "seed": seed, "rank": group.rank}
+        with model_run(settings, workspace, model, seed) as tracked:
+            if isinstance(spec, CountModel):
+                record = _fit(spec, data, about, target)
+                tracked.log_epoch(json.loads((target / EPOCHS_FILE).read_text(encoding="utf-8")))
+            else:
+                record = _train(data, about, workspace, target, tracked, observers, group)
+            tracked.log_folder(target)
     return {name: record[name] for name in names} | {"folder": str(target)}
 
 
@@ -138,18 +151,18 @@ def _train(
     target: Path,
     tracked: ModelRun | SilentRun,
     observers: Sequence[Observer],
+    group: Group,
 ) -> dict[str, Any]:
     """Trains and saves a neural model."""
     model, seed = about["model"], about["seed"]
-    shared, section = about["settings"]["shared"], about["settings"][model]
-    trial = assemble(model, data, shared, section, seed=seed)
-    identity = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    state = workspace / ".assay" / "checkpoints" / f"{model}_seed_{seed}_{identity[:12]}"
+    trial = _assemble(data, about)
+    state, identity = _checkpoints(workspace, about)
+    shared = about["settings"]["shared"]
     inside = look_inside if has_gates(trial.parts.model) else None
     recorder = Recorder(state, shared["record_every_steps"], inside)
     with stop_on_signals() as should_stop:
         result = train(
-            trial.parts,
+            share_training(trial.parts, group),
             trial.plan,
             observers=[
                 recorder,
@@ -158,7 +171,7 @@ def _train(
                 *observers,
             ],
             checkpoints=CheckpointFolder(state, identity),
-            should_stop=should_stop,
+            should_stop=_told(should_stop, trial, group),
         )
     best = result.history[result.best_epoch - 1]
     values = {
@@ -168,6 +181,7 @@ def _train(
         "num_skipped_users": trial.batches.num_skipped,
         "device": str(next(trial.parts.model.parameters()).device),
         "precision": trial.plan.precision,
+        "num_processes": group.size,
         "peak_gpu_memory_mb": peak_gpu_memory_mb(),
     }
     with replaced_folder(target) as folder:
@@ -179,6 +193,40 @@ def _train(
     for old in state.parent.glob(f"{model}_seed_{seed}_*"):
         shutil.rmtree(old)
     return record
+
+
+def _help(
+    data: PreparedData, about: Mapping[str, Any], workspace: Path, group: Group, num_observers: int
+) -> None:
+    """Trains along as one of the processes that write nothing."""
+    trial = _assemble(data, about)
+    with stop_on_signals() as should_stop:
+        train(
+            share_training(trial.parts, group),
+            trial.plan,
+            # As many as the first process has: checkpoints hold a state of each.
+            observers=[Observer() for _ in range(num_observers)],
+            checkpoints=ReadOnlyCheckpoints(*_checkpoints(workspace, about)),
+            should_stop=_told(should_stop, trial, group),
+        )
+
+
+def _assemble(data: PreparedData, about: Mapping[str, Any]) -> Trial:
+    model, settings = about["model"], about["settings"]
+    return assemble(model, data, settings["shared"], settings[model], seed=about["seed"])
+
+
+def _checkpoints(workspace: Path, about: Mapping[str, Any]) -> tuple[Path, str]:
+    """Folder of a training's checkpoints, and the identity they are checked against."""
+    identity = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    name = f"{about['model']}_seed_{about['seed']}_{identity[:12]}"
+    return workspace / ".assay" / "checkpoints" / name, identity
+
+
+def _told(should_stop: Callable[[], bool], trial: Trial, group: Group) -> Callable[[], bool]:
+    if group.size == 1:
+        return should_stop
+    return AnyStops(should_stop, next(trial.parts.model.parameters()).device)
 
 
 def _write_record(
