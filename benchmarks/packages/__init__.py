@@ -1,0 +1,1 @@
+"""Public sequence models, built as their documentation says, for `assay diagnose --model`."""
