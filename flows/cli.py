@@ -203,6 +203,18 @@ def ui(
     launch.serve_ui(Path.cwd(), tool, port or {"mlflow": 5000}.get(tool, 4200))
 
 
+@app.command()
+def clean(
+    keep: Annotated[int, typer.Option(min=1, help="Newest runs that stay.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only say what.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what only old runs need: folders below runs/, MLflow runs, spool and DVC's cache."""
+    from flows import clean as cleaning
+
+    cleaning.clean(Path.cwd(), keep, yes, as_json)
+
+
 @data_app.command("list")
 def data_list(as_json: Json = False) -> None:
     """List the named sources with their sizes and licences."""
