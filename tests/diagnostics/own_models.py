@@ -221,3 +221,32 @@ class Tied(Model):
 
     def forward(self, item_ids: Tensor) -> Tensor:
         return self.core(self.table[item_ids] * (item_ids > 0)[..., None])[0]
+
+
+class NarrowState(Model):
+    """A recurrence that keeps its state in float32 whatever it is given."""
+
+    def hidden(self, item_ids: Tensor) -> Tensor:
+        state = torch.zeros(1, len(item_ids), WIDTH)
+        x, outputs = self.embedding(item_ids), []
+        for place in range(item_ids.shape[1]):
+            output, after = self.core(x[:, place : place + 1], state.to(x))
+            state = state.clone()
+            state[:] = after
+            outputs.append(output)
+        return torch.cat(outputs, dim=1)
+
+
+class Faint(Model):
+    """Weights in a product of three small factors: their first gradients are below Adam's eps."""
+
+    def __init__(self, num_items: int = ITEMS) -> None:
+        super().__init__(num_items)
+        self.table = nn.Embedding(num_items + 1, WIDTH, padding_idx=0)
+        self.inner = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.outer = nn.Linear(WIDTH, WIDTH, bias=False)
+        for part in (self.table, self.inner, self.outer):
+            nn.init.normal_(part.weight, std=1e-4)
+
+    def hidden(self, item_ids: Tensor) -> Tensor:
+        return super().hidden(item_ids) + self.outer(self.inner(self.table(item_ids)))

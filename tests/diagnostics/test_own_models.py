@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 from typer.testing import CliRunner
 
@@ -14,7 +15,8 @@ from tasks.diagnostics import example_log
 from tasks.diagnostics.adapt import AdaptError
 from tasks.diagnostics.diagnose import diagnose
 from tasks.diagnostics.engine import Diagnosis
-from tasks.diagnostics.own_program import OwnProgram
+from tasks.diagnostics.own_program import OwnProgram, own_subject
+from tasks.diagnostics.probe import Probe
 from tests.diagnostics import own_models as own
 
 LOG = example_log.example_log(own.ITEMS, num_users=40)
@@ -45,6 +47,8 @@ SOUND = {
     "special tokens": OwnProgram(own.Special, first_item_id=2),
     "masked mean": OwnProgram(own.MaskedMean),
     "batch norm": OwnProgram(own.Normed),
+    "state in float32": OwnProgram(own.NarrowState),
+    "faint weights": OwnProgram(own.Faint),
     "sampled softmax": OwnProgram(own.Sampled, batch_loss=_sampled_loss),
 }
 
@@ -85,6 +89,24 @@ def test_broken_models_are_blamed_for_what_is_broken(name: str) -> None:
     program, stage = BROKEN[name]
     diagnosis = _answer(program)
     assert diagnosis.stage == stage, _red(diagnosis)
+
+
+def test_a_model_that_never_runs_is_blamed_and_what_runs_it_is_not() -> None:
+    def fail(module, batch):
+        raise RuntimeError("nothing runs")
+
+    diagnosis = _answer(OwnProgram(own.Model, call=fail))
+    assert [f.number for f in diagnosis.findings if f.verdict == "faulty"] == ["G8"]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [(own.Model, torch.float64), (own.NarrowState, torch.float32)],
+    ids=["wide", "narrow"],
+)
+def test_identities_are_tried_in_the_precision_a_model_has_throughout(model, expected) -> None:
+    subject = own_subject(OwnProgram(model, declared=DECLARED), log=LOG)
+    assert Probe(subject).precision == expected
 
 
 def test_a_signature_nobody_knows_is_said_at_once() -> None:
