@@ -19,6 +19,9 @@ MARKS = {
     "not_applicable": ("dim", "not applicable"),
 }
 
+AS_IT_IS: dict[str, Any] = {"markup": False, "soft_wrap": True}
+"""How sentences are printed: commands in them can be copied whole."""
+
 
 def diagnose_run(
     start: Path,
@@ -118,9 +121,13 @@ def _print(findings: dict[str, Any], as_json: bool) -> None:
     console.print(grid)
     for finding in findings["findings"]:
         if finding["verdict"] in ("faulty", "suspect"):
-            console.print(f"{finding['number']} {finding['sentence']}", markup=False)
+            console.print(f"{finding['number']} {finding['sentence']}", **AS_IT_IS)
             for line in finding["advice"]:
-                console.print(f"   - {line}", markup=False)
-    console.print(findings["headline"], style="bold", markup=False)
+                console.print(f"   - {line}", **AS_IT_IS)
+    for finding in findings["findings"]:
+        if finding["verdict"] == "undetermined":
+            settles = next(iter(finding["advice"]), "")
+            console.print(f"{finding['number']} is open: {settles}", style="dim", **AS_IT_IS)
+    console.print(findings["headline"], style="bold", **AS_IT_IS)
     if findings.get("next_test"):
-        console.print(f"Cheapest next test: {findings['next_test']}", markup=False)
+        console.print(f"Cheapest next test: {findings['next_test']}", **AS_IT_IS)

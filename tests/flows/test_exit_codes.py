@@ -89,6 +89,15 @@ def test_one_question_alone_leaves_the_findings_of_the_run(project: Path, capsys
         diagnose_command.diagnose_run(project, "", False, "", True, ["G26"])
 
 
+def test_what_is_open_names_the_command_that_settles_it(project: Path, capsys) -> None:
+    assert diagnose_command.diagnose_run(project, "", False, "", False, ["G1", "G16"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "G1 is open: run `assay diagnose --deep --only G1`" in printed
+    assert "G16 is open" not in printed
+    assert "Cheapest next test: run `assay diagnose --deep`" in printed
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
