@@ -1,4 +1,4 @@
-"""``assay compare``: runs side by side - settings that differ, test metrics, verdicts."""
+"""``assay compare``: runs side by side, in the terminal and on a page of their own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from flows.workspace import find_project, run_folder
+from tasks.report.compare_page import Run, differences, render_comparison
 from tasks.report.headline import METRIC, display
 from tasks.report.records import Records, read_records
-from tasks.settings import Settings, SettingsError, load_settings
+from tasks.settings import SettingsError, load_settings
 
 PROJECT = "project"
+PAGE = Path("runs") / "compare.html"
 
 
 def compare(start: Path, names: list[str], as_json: bool) -> None:
-    """Print two or more runs side by side.
+    """Print two or more runs side by side, and write the same as a page: ``runs/compare.html``.
 
     Args:
         start: Where the user stands.
@@ -32,15 +34,20 @@ def compare(start: Path, names: list[str], as_json: bool) -> None:
             f"{len(names)} finished run(s) found in {project}; expected at least 2. Make another "
             "with `assay run --set ...`, or name them: assay compare project NAME."
         )
-    runs = {name: _load(project, name) for name in names}
-    differing = differences({name: settings for name, (settings, _) in runs.items()})
-    values = {name: _metrics(records) for name, (_, records) in runs.items()}
-    verdicts = {name: records.findings.get("headline", "") for name, (_, records) in runs.items()}
+    runs = [_load(project, name) for name in dict.fromkeys(names)]
+    names = [run.name for run in runs]
+    differing = differences({run.name: run.settings for run in runs})
+    values = {run.name: _metrics(run.records) for run in runs}
+    verdicts = {run.name: run.records.findings.get("headline", "") for run in runs}
+    page = project / PAGE
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(render_comparison(runs), encoding="utf-8")
     if as_json:
         content = {"settings": differing, "metrics": values, "diagnosis": verdicts}
-        print(json.dumps(content, indent=2))
+        print(json.dumps({**content, "page": str(page)}, indent=2))
         return
     _print(names, differing, values, verdicts)
+    print(f"Page: {page}")
 
 
 def finished_runs(project: Path) -> list[str]:
@@ -51,32 +58,14 @@ def finished_runs(project: Path) -> list[str]:
     return [name for name, folder in folders.items() if (folder / done).is_file()]
 
 
-def _load(project: Path, name: str) -> tuple[Settings, Records]:
+def _load(project: Path, name: str) -> Run:
     folder = project if name == PROJECT else run_folder(project, name)
     if not (folder / "params.yaml").is_file():
         known = ", ".join(finished_runs(project)) or "none yet"
         raise SettingsError(f"run {name!r} does not exist; finished runs: {known}.")
     settings = load_settings(folder / "params.yaml")
-    return settings, read_records(folder, settings.experiment.models, settings.experiment.seeds)
-
-
-def differences(settings: dict[str, Settings]) -> dict[str, dict[str, Any]]:
-    """Return setting -> run -> value for every setting that is not the same in all runs."""
-    flat = {name: _flatten(one.model_dump(mode="json")) for name, one in settings.items()}
-    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
-    return {
-        key: {name: values.get(key) for name, values in flat.items()}
-        for key in keys
-        if len({json.dumps(values.get(key)) for values in flat.values()}) > 1
-    }
-
-
-def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        path = f"{prefix}{key}"
-        flat |= _flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
-    return flat
+    records = read_records(folder, settings.experiment.models, settings.experiment.seeds)
+    return Run(name, settings, records)
 
 
 def _metrics(records: Records) -> dict[str, dict[str, float]]:
