@@ -96,7 +96,19 @@ def padding(build: Callable[[int], nn.Module], truth: str, claim: str) -> Verifi
         claim,
         partial(by_hand.by_padding, build),
         leak,
-        "largest change of scores by five columns of padding, over their spread",
+        "largest change of scores by five columns of padding, over their spread between histories",
+    )
+
+
+def alike(build: Callable[[int], nn.Module], claim: str) -> Verified:
+    """Histories are told apart by next to nothing."""
+    return Verified(
+        SPREAD,
+        PACKAGE,
+        claim,
+        partial(by_hand.between_users, build),
+        lambda value: value < 1e-3,
+        "share of the variance of the results that lies between histories",
     )
 
 

@@ -81,9 +81,9 @@ def _runs(probe: Probe, settings: Mapping[str, Any], batch: Batch, number: int) 
 
 
 def _in_training(model: nn.Module, batch: Batch) -> nn.Module:
-    """Put the model into training mode; batch norms stay out of it where they have one value."""
+    """Put the model into training mode; batch norms stay out of it where there is one row."""
     model.train()
-    if int(batch.mask.sum()) == 1:
+    if len(batch.item_ids) == 1:
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
