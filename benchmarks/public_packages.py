@@ -28,8 +28,8 @@ diagnosed in exact mode, before any training, on a made-up log of 100 items:
 `assay diagnose --model benchmarks.packages.xlstm_packages:authors`, for one. Every red or amber
 finding was looked into by hand; the number in the last column shows its reason again without the
 diagnosis (`benchmarks/packages/by_hand.py`). Findings that follow from another one of the same
-model stand in the same row. A model without a finding is not a proven one: it kept every identity
-that was tried.
+model stand in the same row. What is known of a package and was **not found** stands there too. A
+model without a finding is not a proven one: it kept every identity that was tried.
 
 Written by `python -m benchmarks.public_packages --packages DIR`.
 
@@ -90,12 +90,12 @@ def _rows(case: Case, result: dict[str, Any]) -> list[str]:
     counts = result["counts"]
     answers = ", ".join(f"{counts[v]} {v.replace('_', ' ')}" for v in counts if counts[v])
     first = (_package(case, result["version"]), _built(case), answers)
-    if not result["findings"]:
+    if not result["findings"] and not case.verified:
         return [_line(*first, "none", "", "")]
     rows = []
     left = list(result["findings"])
     for one, check in zip(case.verified, result["checks"], strict=True):
-        found = [f for f in left if f["question"] in one.questions]
+        found = [f for name in one.questions for f in left if f["question"] == name]
         left = [f for f in left if f not in found]
         shown = f"{one.unit}: {check['value']:.3g}" + ("" if check["shown"] else " (NOT SHOWN)")
         truth = f"{one.truth}: {one.claim}"
@@ -109,7 +109,7 @@ def _rows(case: Case, result: dict[str, Any]) -> list[str]:
 def _texts(findings: list[dict[str, Any]]) -> str:
     """The first finding in words, the others by number."""
     if not findings:
-        return "none"
+        return "**not found**"
     first = findings[0]
     marks = [f["number"] + (" (amber)" if f["verdict"] == "suspect" else "") for f in findings]
     return f"{marks[0]}: {first['text']}" + (f" Also {', '.join(marks[1:])}." if marks[1:] else "")

@@ -63,6 +63,7 @@ def test_the_page_names_what_was_verified_and_what_was_not() -> None:
     assert "not looked into" not in text
     odd = {"question": "x", "number": "X1", "verdict": "suspect", "text": "Odd."}
     assert "X1 (amber): Odd. | not looked into" in page(_result(findings=[odd]))
+    assert "**not found**" in page(_result(findings=[]))
     assert "NOT SHOWN" in page(_result(checks=[{"value": 1.0, "shown": False}]))
     assert "not run: no module" in page({CASES[0].name: {"failed": ["no module"]}})
 
