@@ -109,9 +109,15 @@ def bar_chart(
 
 
 def interval_chart(
-    id: str, caption: str, rows: Sequence[Row], *, x_title: str, limit: float | None = None
+    id: str,
+    caption: str,
+    rows: Sequence[Row],
+    *,
+    x_title: str,
+    limit: float | None = None,
+    colour: str = "",
 ) -> Chart:
-    """A point and its interval per row; rows hold label, value, low and high."""
+    """A point and its interval per row; rows hold label, value, low, high and maybe a colour."""
     import altair as alt
 
     labels = [row["label"] for row in rows]
@@ -119,21 +125,19 @@ def interval_chart(
     tooltip = ["label:N", *(alt.Tooltip(f"{n}:Q", format=".4f") for n in ("value", "low", "high"))]
     data = alt.Data(values=list(rows))
     scale, axis = alt.Scale(zero=False), alt.Axis(tickCount=6)
-    rules = (
-        alt.Chart(data)
-        .mark_rule(strokeWidth=2, color=MODEL_COLOURS[0])
-        .encode(y=place, x=alt.X("low:Q", title=x_title, scale=scale, axis=axis), x2="high:Q")
-    )
-    points = (
-        alt.Chart(data)
-        .mark_point(filled=True, size=70, color=MODEL_COLOURS[0])
-        .encode(y=place, x=alt.X("value:Q", scale=scale), tooltip=tooltip)
-    )
+    shade = _colour(colour, rows) if colour else alt.value(MODEL_COLOURS[0])
+    base = alt.Chart(data).encode(y=place, color=shade)
+    across = alt.X("low:Q", title=x_title, scale=scale, axis=axis)
+    rules = base.mark_rule(strokeWidth=2).encode(x=across, x2="high:Q")
+    point = base.mark_point(filled=True, size=70, opacity=1)
+    points = point.encode(x=alt.X("value:Q", scale=scale), tooltip=tooltip)
     layers = rules + points
     if limit is not None:
         line = alt.Chart(alt.Data(values=[{"limit": limit}]))
         layers = layers + line.mark_rule(strokeDash=[4, 4], color=LIMIT_COLOUR).encode(x="limit:Q")
-    return Chart(id, caption, themed(layers.properties(height=max(90, 30 * len(rows)))))
+    return Chart(
+        id, caption, themed(layers.properties(height=max(90, (20 if colour else 30) * len(rows))))
+    )
 
 
 @cache

@@ -68,19 +68,19 @@ def same_data(runs: list[Run]) -> bool:
 
 
 def _answers(runs: list[Run]) -> list[Answer]:
-    best = {run.name: run.records.comparison["tables"][0]["rows"] for run in runs}
-    tops = {name: rows[0] for name, rows in best.items() if rows}
+    rows = {run.name: run.records.comparison["tables"][0]["rows"] for run in runs}
+    tops = {name: found[0] for name, found in rows.items() if found}
     lines = tuple(
         f"{name}: {display(row['model'])}, NDCG@10 {_interval(row['metrics'][METRIC])}"
         for name, row in tops.items()
     )
-    winner = max(tops, key=lambda name: tops[name]["metrics"][METRIC]["mean"], default="")
     comparable = same_data(runs)
     warning = "The runs were tested on other events: a difference says nothing of the models."
-    short = f"{winner} has the best model." if winner else "No model was evaluated."
-    if winner and not comparable:
+    winner = _winner(tops)
+    short = f"{winner} has the best model." if winner else "None is clearly better."
+    if not comparable:
         short = "Each on its own data."
-    verdict = "healthy" if winner else "undetermined"
+    verdict = "healthy" if winner and comparable else "undetermined"
     changed = differences({run.name: run.settings for run in runs})
     some = ", ".join(list(changed)[:6]) + (", ..." if len(changed) > 6 else "")
     return [
@@ -100,6 +100,16 @@ def _answers(runs: list[Run]) -> list[Answer]:
     ]
 
 
+def _winner(tops: Mapping[str, Row]) -> str:
+    """Name of the run whose best model lies above every other run's interval, or nothing."""
+    metrics = {name: row["metrics"][METRIC] for name, row in tops.items()}
+    first = max(metrics, key=lambda name: metrics[name]["mean"], default="")
+    apart = all(
+        metrics[first]["low"] > metric["high"] for name, metric in metrics.items() if name != first
+    )
+    return first if apart and len(metrics) > 1 else ""
+
+
 def _metrics(runs: list[Run]) -> Row:
     tables = {run.name: run.records.comparison["tables"][0]["rows"] for run in runs}
     models = dict.fromkeys(row["model"] for rows in tables.values() for row in rows)
@@ -111,7 +121,11 @@ def _metrics(runs: list[Run]) -> Row:
             cells = (f"{display(model)}, {METRIC_NAMES[metric]}", *map(_interval, values))
             rows.append(TableRow(cells, best=metric == METRIC))
     points = [
-        {"label": f"{display(model)}, {name}", **_bounds(found[name, model][METRIC])}
+        {
+            "label": f"{display(model)}, {name}",
+            "run": name,
+            **_bounds(found[name, model][METRIC]),
+        }
         for model in models
         for name in tables
         if (name, model) in found
@@ -122,6 +136,7 @@ def _metrics(runs: list[Run]) -> Row:
         "Test NDCG@10 with 95 % intervals, full ranking, by model and run.",
         points,
         x_title="NDCG@10",
+        colour="run",
     )
     table = TextTable(caption, ("Model", *tables), tuple(rows), wide_last=False)
     return _section("metrics", "Metrics", charts=[chart] if points else [], tables=[table])

@@ -22,7 +22,8 @@ from tests.report.conftest import HOSTILE
 def runs(records: Records) -> list[Run]:
     changed = copy.deepcopy(records)
     changed.findings["findings"][0].update(verdict="healthy")
-    changed.comparison["tables"][0]["rows"][0]["metrics"]["ndcg_at_10"]["mean"] = 0.2
+    better = {"mean": 0.2, "low": 0.19, "high": 0.21}
+    changed.comparison["tables"][0]["rows"][0]["metrics"]["ndcg_at_10"].update(better)
     both = {"experiment": {"models": ["gru", "xlstm"]}, "report": {"title": HOSTILE}}
     one = settings_from_dict(both)
     other = settings_from_dict(
@@ -38,7 +39,13 @@ def test_what_changed_is_listed(runs: list[Run]) -> None:
     assert "no-dropout has the best model." in page
     assert "Yes, the prepared data are the same." in page
     assert '<th scope="row">train.gru.dropout</th><td>0.3</td><td>0.0</td>' in page
-    assert "0.2000 (0.0700 to 0.0900)" in page
+    assert "0.2000 (0.1900 to 0.2100)" in page
+
+
+def test_runs_whose_intervals_overlap_have_no_winner(runs: list[Run]) -> None:
+    page = render_comparison([runs[0], dataclasses.replace(runs[0], name="again")])
+    assert "None is clearly better." in page
+    assert "All settings are the same." in page
 
 
 def test_only_answers_that_differ_are_listed(runs: list[Run]) -> None:
