@@ -54,6 +54,9 @@ def run_faults(
     budget: Annotated[
         float, typer.Option(min=0, help="Seconds after which nothing new is started; 0 has no end.")
     ] = 0,
+    cluster: Annotated[
+        str, typer.Option(help="Run on a Dask cluster: 'local' or tcp://HOST:PORT.")
+    ] = "",
 ) -> None:
     """Run faults and healthy variants; results that are there already are kept.
 
@@ -72,6 +75,7 @@ def run_faults(
         own=faults,
         workers=workers,
         budget=budget or float("inf"),
+        cluster=cluster,
     )
 
 

@@ -63,6 +63,7 @@ def run_faults(
     own: Path | None = None,
     workers: int = 1,
     budget: float = float("inf"),
+    cluster: str = "",
 ) -> Outcome:
     """Run faults, the clean programs they are planted in, and healthy variants.
 
@@ -76,7 +77,8 @@ def run_faults(
         healthy: Run healthy variants too.
         own: A file of faults of one's own; only these are run.
         workers: Processes side by side.
-        budget: Seconds after which nothing new is started.
+        budget: Seconds after which nothing new is started; a cluster has no such end.
+        cluster: Run on a Dask cluster: ``local`` or the address of its scheduler.
     """
     catalogue = Catalogue.load(own)
     chosen = (SCORING_SEEDS if scoring else DEVELOPMENT_SEEDS)[:seeds]
@@ -90,15 +92,13 @@ def run_faults(
         found = ", ".join(red.question for red in row.reds) or row.crashed or "nothing red"
         print(f"[{number}/{total}] {row.id} {row.model} {row.data} seed {row.seed}: {found}")
 
-    outcome = run_campaign(
-        jobs,
-        root / RESULTS,
-        code_hash(root),
-        own=own,
-        workers=workers,
-        budget=budget,
-        on_row=tell,
-    )
+    where = (jobs, root / RESULTS, code_hash(root))
+    if cluster:
+        from flows.cluster_faults import run_on_cluster
+
+        outcome = run_on_cluster(*where, cluster=cluster, workers=workers, own=own, on_row=tell)
+    else:
+        outcome = run_campaign(*where, own=own, workers=workers, budget=budget, on_row=tell)
     print(f"{outcome.run} run, {outcome.kept} known already, {outcome.left} left for another time")
     return outcome
 

@@ -46,12 +46,13 @@ def run_experiment(
     prefect_environment.prepare()
     from flows.experiment import experiment
 
-    with display(), _server_that_answers():
+    with display(), server_that_answers():
         return experiment(workspace=str(workspace), use_dvc=use_dvc)
 
 
 @contextmanager
-def _server_that_answers() -> Iterator[None]:
+def server_that_answers() -> Iterator[None]:
+    """Keep a Prefect server at hand: the one that is configured, or a temporary one."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     url = PREFECT_API_URL.value()
