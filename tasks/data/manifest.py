@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.data.leakage import CheckResult
 from tasks.data.ordering import find_order_warnings
 from tasks.data.preparation import Preparation
-from tasks.data.prepared import FORMAT_VERSION, MANIFEST_NAME, sha256_of
+from tasks.data.prepared import FORMAT_VERSION, MANIFEST_NAME, digest_manifest, sha256_of
 from tasks.data.recipe import Recipe
 
 NOT_DATA = ("quarantine.csv",)
@@ -129,6 +129,7 @@ def find_warnings(
 
 
 def write_manifest(folder: Path, manifest: dict) -> None:
-    """Write the manifest as indented JSON with sorted keys."""
+    """Write the manifest, with a checksum of its own, as indented JSON with sorted keys."""
+    manifest["manifest_sha256"] = digest_manifest(manifest)
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")

@@ -238,17 +238,35 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digest_manifest(manifest: dict) -> str:
+    """SHA-256 of a manifest without its own checksum, in hexadecimal.
+
+    >>> digest_manifest({"a": 1}) == digest_manifest({"a": 1, "manifest_sha256": "x"})
+    True
+    """
+    body = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
 def _read_manifest(folder: Path) -> dict:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise PreparedDataError(
             f"{path} does not exist. Run the prepare stage first: python -m tasks prepare."
         )
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    if manifest.get("format_version") != FORMAT_VERSION:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest.get("format_version")
+    except (ValueError, AttributeError) as error:
+        raise PreparedDataError(f"{path} is damaged. Run the prepare stage again.") from error
+    if version != FORMAT_VERSION:
         raise PreparedDataError(
-            f"{path} has format_version {manifest.get('format_version')!r}; this program reads "
-            f"{FORMAT_VERSION}. Run the prepare stage again."
+            f"{path} has format_version {version!r}; this program reads {FORMAT_VERSION}. "
+            "Run the prepare stage again."
+        )
+    if manifest.get("manifest_sha256") not in (None, digest_manifest(manifest)):
+        raise PreparedDataError(
+            f"{path} was changed or damaged (checksum). Run the prepare stage again."
         )
     return manifest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from pathlib import Path
@@ -13,7 +14,7 @@ import polars as pl
 from tasks import tracking
 from tasks.baselines.contract import Recommender
 from tasks.data.bayes_recommender import BayesRecommender, bayes_optimal
-from tasks.data.prepared import EvaluationSplit, PreparedData
+from tasks.data.prepared import EvaluationSplit, PreparedData, sha256_of
 from tasks.data.storage import replaced_folder
 from tasks.evaluation.comparison import ComparisonTable, compare
 from tasks.evaluation.curves import CURVE_COLUMNS, curve_rows
@@ -34,6 +35,7 @@ from tasks.evaluation.results import (
 )
 from tasks.progress import Progress
 from tasks.settings import Settings
+from tasks.training.memory import named_out_of_memory
 from tasks.training.models import load_recommender
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
         ValueError: a model was trained on other data, or the cut-offs do not fit the catalogue.
         FileNotFoundError: a model's folder is missing.
     """
-    data = PreparedData.load(workspace / "data" / "prepared")
+    data = PreparedData.load(workspace / "data" / "prepared", verify=True)
     for split in (data.val, data.test):
         check_cutoffs(settings.evaluate.cutoffs, split.targets, data.num_items)
     results = _rank_models(settings, workspace, data)
@@ -103,15 +105,16 @@ def _rank_models(settings: Settings, workspace: Path, data: PreparedData) -> lis
 def _rank(
     settings: Settings, recommender: Recommender, data: PreparedData, split: EvaluationSplit
 ) -> RankedSplit:
-    return rank_split(
-        recommender.score,
-        data,
-        split,
-        max_len=settings.train.shared.max_seq_len,
-        batch_size=settings.evaluate.batch_size,
-        filter_seen=settings.evaluate.filter_seen,
-        top_k=LIST_LENGTH,
-    )
+    with named_out_of_memory({"evaluate.batch_size": settings.evaluate.batch_size}):
+        return rank_split(
+            recommender.score,
+            data,
+            split,
+            max_len=settings.train.shared.max_seq_len,
+            batch_size=settings.evaluate.batch_size,
+            filter_seen=settings.evaluate.filter_seen,
+            top_k=LIST_LENGTH,
+        )
 
 
 def _load(workspace: Path, model: str, seed: int, data: PreparedData) -> Recommender:
@@ -122,14 +125,35 @@ def _load(workspace: Path, model: str, seed: int, data: PreparedData) -> Recomme
         raise FileNotFoundError(f"{folder} does not exist. Run: {again}")
     record_path = folder / "record.json"
     if record_path.is_file():
-        trained_on = json.loads(record_path.read_text(encoding="utf-8")).get("data_hash")
+        record = _read_record(record_path, again)
+        trained_on = record.get("data_hash")
         prepared = data.manifest["data_hash"]
         if trained_on != prepared:
             raise ValueError(
                 f"{model} with seed {seed} was trained on data {str(trained_on)[:12]}; the "
                 f"prepared data are {prepared[:12]}. Train it on these: {again}"
             )
+        _verify_model(folder, record.get("sha256", {}), again)
     return load_recommender(folder)
+
+
+def _read_record(path: Path, again: str) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return dict(record)
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} is damaged. Train the model again: {again}") from None
+
+
+def _verify_model(folder: Path, expected: dict[str, str], again: str) -> None:
+    """Compare a model's files with the checksums of its record."""
+    for name, sha256 in expected.items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != sha256:
+            raise ValueError(
+                f"{path} was changed or damaged (its SHA-256 is not the one in record.json). "
+                f"Train the model again: {again}"
+            )
 
 
 def _compare(settings: Settings, results: list[ModelRanks], view: View) -> ComparisonTable:
@@ -179,7 +203,10 @@ def _write_tables(
     """Write everything but the curves."""
     views = tuple(tables)
     examples = {split.name: _examples(data, split) for split in (data.val, data.test)}
-    pl.DataFrame(per_user_columns(results, examples)).write_parquet(folder / "per_user.parquet")
+    # Through memory: Polars says of a full disk no more than that something failed to compute.
+    buffer = io.BytesIO()
+    pl.DataFrame(per_user_columns(results, examples)).write_parquet(buffer)
+    (folder / "per_user.parquet").write_bytes(buffer.getvalue())
     means = mean_metrics_by_model(results, views, settings.evaluate.cutoffs, data.item_counts)
     _write_json(folder / "metrics.json", means)
     document = comparison_document(

@@ -87,6 +87,9 @@ class NonFiniteLossError(ArithmeticError):
         last_finite_loss: loss of the last sound step; NaN if there was none.
     """
 
+    exit_code = 2
+    """The settings or the data are at fault; the same again would end the same."""
+
     def __init__(
         self, quantity: str, step: int, learning_rate: float, last_finite_loss: float, saved: str
     ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tasks.data.prepared import PreparedData
+from tasks.data.prepared import PreparedData, sha256_of
 from tasks.data.storage import replaced_folder
 from tasks.evaluation.evaluate import rank_split
 from tasks.evaluation.metrics import mean_metrics
@@ -30,6 +30,7 @@ from tasks.training.distributed import (
 from tasks.training.gates import has_gates, look_inside
 from tasks.training.interrupt import stop_on_signals
 from tasks.training.loop import train
+from tasks.training.memory import named_out_of_memory
 from tasks.training.models import CountModel, model_spec
 from tasks.training.observer import EpochReport, Observer, RunStart
 from tasks.training.progress import ProgressLines
@@ -89,7 +90,7 @@ def run(
         ``folder``.
     """
     spec = model_spec(model)
-    data = PreparedData.load(workspace / "data" / "prepared")
+    data = PreparedData.load(workspace / "data" / "prepared", verify=True)
     torch.set_num_threads(settings.train.shared.num_threads)
     about = {
         "model": model,
@@ -160,7 +161,13 @@ def _train(
     shared = about["settings"]["shared"]
     inside = look_inside if has_gates(trial.parts.model) else None
     recorder = Recorder(state, shared["record_every_steps"], inside)
-    with stop_on_signals() as should_stop:
+    section = about["settings"][model]
+    sizes = {
+        "train.shared.batch_size": shared["batch_size"],
+        "train.shared.max_seq_len": shared["max_seq_len"],
+        f"train.{model}.embedding_dim": section["embedding_dim"],
+    }
+    with stop_on_signals() as should_stop, named_out_of_memory(sizes):
         result = train(
             share_training(trial.parts, group),
             trial.plan,
@@ -233,7 +240,9 @@ def _write_record(
     folder: Path, about: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Writes record.json and returns its content."""
-    record = {**about, **values, "peak_memory_mb": peak_memory_mb()}
+    files = ("model.json", "model.safetensors")
+    sha256 = {name: sha256_of(folder / name) for name in files if (folder / name).is_file()}
+    record = {**about, **values, "sha256": sha256, "peak_memory_mb": peak_memory_mb()}
     text = json.dumps(record, indent=2) + "\n"
     (folder / RECORD_FILE).write_text(text, encoding="utf-8")
     return record

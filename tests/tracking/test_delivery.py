@@ -15,7 +15,7 @@ from tasks import tracking
 from tasks.settings import Settings
 from tasks.tracking import delivery
 from tasks.tracking.journal import Journal
-from tests.tracking.conftest import children, parents, runs, toy_settings, train
+from tests.tracking.conftest import children, epoch_row, parents, runs, toy_settings, train
 
 NOBODY = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
@@ -50,6 +50,53 @@ def test_a_training_survives_a_server_that_is_away(
     history = client.get_metric_history(runs(client)["popularity seed 0"].info.run_id, "train/loss")
     assert [point.step for point in history] == [1, 2, 3]
     assert delivery.count_waiting(workspace) == 0
+
+
+def test_a_server_that_goes_in_the_middle_gets_the_rest_later(
+    settings: Settings, workspace: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with tracking.model_run(settings, workspace, "gru", 0) as run:
+        run.on_epoch(epoch_row(1))
+        tracking.deliver(workspace)
+        assert [point.step for point in _losses(client)] == [1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+        run.on_epoch(epoch_row(2))
+        assert tracking.deliver(workspace).problem
+        run.on_epoch(epoch_row(3))
+    # Away at the end too, as the experiment is closed.
+    tracking.end_experiment(workspace)
+    assert [point.step for point in _losses(client)] == [1]
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    delivery.forget_store(NOBODY)
+    tracking.deliver(workspace)
+
+    points = _losses(client)
+    assert [point.step for point in points] == [1, 2, 3]
+    assert [point.value for point in points] == [4.0, 3.0, 2.0]
+    assert {run.info.status for run in runs(client).values()} == {"FINISHED"}
+
+
+def test_a_clock_that_is_set_back_mixes_nothing_up(
+    settings: Settings, workspace: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(range(10**12, 0, -1000))
+    monkeypatch.setattr(tracking.run, "now", lambda: next(times))
+
+    train(settings, workspace, "gru")
+    train(settings, workspace, "popularity")
+
+    (parent,) = parents(client)
+    assert set(children(client, parent)) == {"gru seed 0", "popularity seed 0"}
+    assert [point.step for point in _losses(client)] == [1, 2, 3]
+    assert runs(client)["gru seed 0"].data.metrics["train/loss"] == 2.0
+    assert delivery.count_waiting(workspace) == 0
+
+
+def _losses(client: Any) -> list[Any]:
+    found = runs(client)["gru seed 0"].info.run_id
+    return sorted(client.get_metric_history(found, "train/loss"), key=lambda point: point.step)
 
 
 def test_after_a_failure_the_server_is_not_asked_again_for_a_minute(

@@ -1,0 +1,62 @@
+"""A disk that is full or can't be written: a clear error, and what was there stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.__main__ import main
+from tests.reliability.conftest import STAGES, outputs
+
+
+def fill(folder: Path, spare: int) -> Path:
+    """Fill the disk but for some bytes; returns the file that takes the space."""
+    ballast = folder.parent / "ballast"
+    free = shutil.disk_usage(folder).free - spare
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free)
+    return ballast
+
+
+@pytest.mark.parametrize("name", STAGES, ids=lambda name: name.replace(" ", "_"))
+def test_a_full_disk_is_said_and_costs_nothing(
+    name: str, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = outputs(small_disk)
+    ballast = fill(small_disk, spare=4096)
+
+    assert main(list(STAGES[name])) == 1
+
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "space" in said.lower()
+    assert outputs(small_disk) == before
+    ballast.unlink()
+    assert main(list(STAGES[name])) == 0
+    assert outputs(small_disk) == before
+
+
+@pytest.mark.parametrize("name", STAGES, ids=lambda name: name.replace(" ", "_"))
+def test_a_folder_that_can_not_be_written_is_said(
+    name: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = outputs(workspace)
+    folders = [workspace, *(p for p in workspace.rglob("*") if p.is_dir())]
+    change = subprocess.run(["chattr", "+i", *map(str, folders)], check=False, capture_output=True)
+    if change.returncode:
+        subprocess.run(["chattr", "-i", *map(str, folders)], check=False, capture_output=True)
+        pytest.skip("folders can't be made read-only for root here")
+    try:
+        assert main(list(STAGES[name])) == 1
+    finally:
+        subprocess.run(["chattr", "-i", *map(str, folders)], check=True)
+
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "not permitted" in said
+    assert str(workspace) in said or "data/" in said or "artifacts/" in said or ".assay" in said
+    assert outputs(workspace) == before
