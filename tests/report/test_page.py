@@ -200,8 +200,10 @@ def test_a_link_opens_its_question_even_while_a_filter_hides_it(
 
 
 def test_in_print_nothing_is_cut_off(page: str, tmp_path: Path, browser: Any) -> None:
-    with opened(browser, page, tmp_path, scheme="dark") as (view, _):
+    with opened(browser, page, tmp_path, scheme="dark", width=740) as (view, _):
         view.emulate_media(media="print")
+        view.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert view.evaluate("document.documentElement.scrollWidth") <= 740
         assert view.locator(".filters:visible").count() == 0
         assert view.evaluate("getComputedStyle(document.body).backgroundColor") == (
             "rgb(255, 255, 255)"
