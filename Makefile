@@ -59,6 +59,10 @@ docs: $(STAMP) ## Write the pages that are made from the program
 	@$(BIN)/python -m docs.generate.settings
 	@$(BIN)/python -m docs.generate.questions
 	@$(BIN)/python -m docs.generate.notices
+	@$(BIN)/python -m docs.generate.index
+
+pictures: $(STAMP) browser ## Take the pictures of the docs (RUNS="project NAME": finished runs)
+	@$(BIN)/python -m benchmarks.report_pictures $(RUNS)
 
 browser: # the browser tests skip with a reason where this can't install one
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
