@@ -1,7 +1,7 @@
 # `make run` and `make test` set up everything they need in .venv first.
 # Settings: PYTHON (interpreter), TORCH (requirement), ARGS (passed to `assay run`), WORKERS (tests).
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-long check format docs browser audit clean
+.PHONY: help install run test test-long check format docs pictures browser audit clean
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
