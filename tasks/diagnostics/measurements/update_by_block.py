@@ -22,7 +22,7 @@ class UpdateByBlock:
     """Norm of a step's change over the norm of the weights, block by block."""
 
     largest: float = quantity("share of a block's weights")
-    smallest: float = quantity("share of a block's weights")
+    smallest: float | None = quantity("share of a block's weights, None = no step tells")
     num_blocks: int = quantity("blocks")
     largest_block: str = ""
     smallest_block: str = ""
@@ -60,10 +60,10 @@ def measure(probe: Probe) -> UpdateByBlock:
     if not ratios:
         raise NotMeasuredError("weights besides the item embedding that get a gradient")
     largest = max(ratios, key=ratios.get)
-    smallest = min([b for b in ratios if b in told] or ratios, key=ratios.get)
+    smallest = min([b for b in ratios if b in told], key=ratios.get, default="")
     return UpdateByBlock(
         largest=ratios[largest],
-        smallest=ratios[smallest],
+        smallest=ratios.get(smallest),
         num_blocks=len(ratios),
         largest_block=largest,
         smallest_block=smallest,

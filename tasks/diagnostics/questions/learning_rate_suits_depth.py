@@ -33,6 +33,8 @@ from tasks.diagnostics.measurements.update_by_block import UpdateByBlock
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.question import Limits, Question, quantity
 
+FAINT = "every first gradient is below the optimiser's epsilon, whatever the rate"
+
 LIMITS = {
     "step": Limit(1.0, "a step as large as the weights forgets what they were"),
     "reach": Limit(0.01, "all steps of the budget in one direction move the block by 1 %"),
@@ -74,13 +76,14 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
     )
     small = exact(
         "smallest change of a block that the whole budget can reach over its weights",
-        updates.smallest * evidence.steps_in_budget,
+        None if updates.smallest is None else updates.smallest * evidence.steps_in_budget,
         limits["reach"],
         "learning_rate",
         "raise train.<model>.learning_rate, or use AdamW instead of SGD at this rate",
         where=updates.smallest_block,
         relation="at_least",
         explained_by=("gradient_flow", "optimiser", "clipping", "loss", "core"),
+        proof=FAINT if updates.smallest is None else "",
     )
     rate = evidence.remedies.cures.best_rate if evidence.remedies.cures else None
     other = cure_check(
