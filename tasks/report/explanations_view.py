@@ -49,8 +49,8 @@ def _chart(id: str, history: Sequence[tuple[int, Row]]) -> Chart:
     ]
     return bar_chart(
         id,
-        "Change of the first recommendation's score that each past event makes: the score as it "
-        "is minus the score without the event.",
+        "What each past event does for the first recommendation: its score above the mean of the "
+        "catalogue, minus the same without the event.",
         rows,
         x="position",
         y="influence",

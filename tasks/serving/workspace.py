@@ -48,7 +48,7 @@ def trained_models(workspace: Path) -> list[TrainedModel]:
             value = float(record.get(METRIC, -math.inf))
             name, seed = str(record["model"]), int(record["seed"])
             found.append(TrainedModel(name, seed, path.parent, value, str(record["data_hash"])))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is damaged ({error!r}). Train the model again (dvc repro -f)."
             ) from None
