@@ -49,6 +49,16 @@ def run_faults(
     healthy: Annotated[
         bool, typer.Option("--healthy/--no-healthy", help="Run healthy variants too.")
     ] = True,
+    planted: Annotated[
+        bool, typer.Option("--planted/--no-planted", help="Run programs with planted faults.")
+    ] = True,
+    effort: Annotated[
+        str,
+        typer.Option(help="Diagnose healthy variants in this mode: exact, after_training, deep."),
+    ] = "",
+    sample: Annotated[
+        int, typer.Option(min=0, help="Run so many healthy variants, drawn evenly; 0 runs all.")
+    ] = 0,
     faults: Own = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     budget: Annotated[
@@ -71,7 +81,10 @@ def run_faults(
         scoring=scoring,
         data=data or ("synthetic",),
         models=models or (),
+        planted=planted,
         healthy=healthy,
+        effort=effort,
+        sample=sample,
         own=faults,
         workers=workers,
         budget=budget or float("inf"),
@@ -83,12 +96,13 @@ def run_faults(
 def kill(
     only: Only = None,
     model: Annotated[str, typer.Option(help="Model faults are planted in.")] = "gru",
+    data: Annotated[str, typer.Option(help="'synthetic' or the path of a log.")] = "synthetic",
     again: Annotated[bool, typer.Option(help="Test faults that were tested before too.")] = False,
 ) -> None:
     """Test which faults change anything at all, and keep the answer in the repository."""
     from flows import fault_commands
 
-    fault_commands.run_kill_tests(Path.cwd(), only=only or (), model=model, again=again)
+    fault_commands.run_kill_tests(Path.cwd(), only=only or (), model=model, data=data, again=again)
 
 
 @faults_app.command("freeze")
@@ -105,6 +119,9 @@ def score(
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Take results of older code too.")
     ] = False,
+    kept: Annotated[
+        bool, typer.Option("--kept", help="Score the results kept in the repository.")
+    ] = False,
     faults: Own = None,
     as_json: Json = False,
 ) -> None:
@@ -112,5 +129,5 @@ def score(
     from flows import fault_commands
 
     fault_commands.score_faults(
-        Path.cwd(), scoring=scoring, any_code=any_code, own=faults, as_json=as_json
+        Path.cwd(), scoring=scoring, any_code=any_code, kept=kept, own=faults, as_json=as_json
     )

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.fault_benchmark.campaign import Outcome, run_campaign, with_clean_programs
-from tasks.fault_benchmark.frozen import FROZEN, freeze
+from tasks.fault_benchmark.campaign import Outcome, run_campaign, sampled, with_clean_programs
+from tasks.fault_benchmark.frozen import FROZEN, changed, digest, freeze, read_frozen
+from tasks.fault_benchmark.kept import KEPT, keep, read_kept
 from tasks.fault_benchmark.kill import KILL_FILE, Kill, kill_test, read_kills, write_kills
 from tasks.fault_benchmark.plan import (
     DEVELOPMENT_SEEDS,
@@ -59,7 +60,10 @@ def run_faults(
     scoring: bool = False,
     data: Sequence[str] = ("synthetic",),
     models: Sequence[str] = (),
+    planted: bool = True,
     healthy: bool = True,
+    effort: str = "",
+    sample: int = 0,
     own: Path | None = None,
     workers: int = 1,
     budget: float = float("inf"),
@@ -74,7 +78,10 @@ def run_faults(
         scoring: Use the scoring seeds.
         data: `synthetic` and paths of logs.
         models: Models; the usual ones where empty.
-        healthy: Run healthy variants too.
+        planted: Run faults.
+        healthy: Run healthy variants.
+        effort: Mode in which healthy variants are diagnosed; `exact` where empty.
+        sample: How many healthy variants, drawn evenly over all; 0 takes all.
         own: A file of faults of one's own; only these are run.
         workers: Processes side by side.
         budget: Seconds after which nothing new is started; a cluster has no such end.
@@ -83,10 +90,14 @@ def run_faults(
     catalogue = Catalogue.load(own)
     chosen = (SCORING_SEEDS if scoring else DEVELOPMENT_SEEDS)[:seeds]
     shared = {"data": data, "seeds": chosen, "only": only}
-    jobs = fault_jobs(catalogue, models=models or FAULT_MODELS, **shared)
-    jobs = with_clean_programs(jobs, catalogue)
+    jobs = []
+    if planted:
+        found = fault_jobs(catalogue, models=models or FAULT_MODELS, **shared)
+        jobs += with_clean_programs(found, catalogue)
     if healthy:
-        jobs += healthy_jobs(catalogue, models=models or HEALTHY_MODELS, **shared)
+        chosen_models = models or HEALTHY_MODELS
+        found = healthy_jobs(catalogue, models=chosen_models, effort=effort, **shared)
+        jobs += sampled(found, sample, chosen[0])
 
     def tell(row: Row, number: int, total: int) -> None:
         found = ", ".join(red.question for red in row.reds) or row.crashed or "nothing red"
@@ -104,20 +115,29 @@ def run_faults(
 
 
 def run_kill_tests(
-    root: Path, *, only: Sequence[str] = (), model: str = "gru", again: bool = False
+    root: Path,
+    *,
+    only: Sequence[str] = (),
+    model: str = "gru",
+    data: str = "synthetic",
+    again: bool = False,
 ) -> dict[str, Kill]:
-    """Run the kill test of faults that have none yet, and keep what it says in the repository."""
+    """Run the kill test of faults that have none yet, and keep what it says in the repository.
+
+    On another log than the synthetic one it is kept under the name of fault and log: a fault may
+    change nothing there.
+    """
     catalogue = Catalogue.load()
     path = root / KILL_FILE
     known = {} if again else read_kills(path)
     found: dict[str, Kill] = {}
-    for job in fault_jobs(catalogue, seeds=(0,), models=(model,), only=only):
-        if job.id in known:
+    for job in fault_jobs(catalogue, seeds=(0,), models=(model,), data=(data,), only=only):
+        name = job.id if data == "synthetic" else f"{job.id}@{job.key[3]}"
+        if name in known:
             continue
-        found[job.id] = kill_test(job, catalogue)
-        write_kills(path, {job.id: found[job.id]})
-        kill = found[job.id]
-        print(f"{job.id}: {'live' if kill.killed else 'inert'} {', '.join(kill.parts)}")
+        found[name] = kill = kill_test(job, catalogue)
+        write_kills(path, {name: kill})
+        print(f"{name}: {'live' if kill.killed else 'inert'} {', '.join(kill.parts)}")
     return found
 
 
@@ -133,49 +153,75 @@ def score_faults(
     *,
     scoring: bool = False,
     any_code: bool = False,
+    kept: bool = False,
     own: Path | None = None,
     as_json: bool = False,
 ) -> Score:
-    """Score the results of this code and write `docs/fault_benchmark.md`.
+    """Score results and write `docs/fault_benchmark.md`.
 
     Args:
         root: The project.
         scoring: Score runs with scoring seeds; else those with development seeds.
         any_code: Take the newest result of every run, whatever code it was made with.
+        kept: Take the results kept in the repository instead of those of this machine.
         own: A file of faults of one's own; its score is printed and nothing written.
         as_json: Print the score as JSON.
+
+    Raises:
+        ValueError: There is nothing to score.
     """
     from tasks.diagnostics.questions import QUESTIONS
 
     catalogue = Catalogue.load(own)
-    code = code_hash(root)
-    seeds = SCORING_SEEDS if scoring else DEVELOPMENT_SEEDS
-    rows = newest(read(root / RESULTS), "" if any_code else code)
-    chosen = [row for row in rows.values() if row.seed in seeds and _belongs(row, own is not None)]
+    chosen = _results(root, scoring=scoring, any_code=any_code, kept=kept, own=own is not None)
     kills = read_kills(root / KILL_FILE)
     result = score(chosen, catalogue, kills)
     faults = {id: fault for id, (_, fault) in catalogue.faults.items()}
-    if not chosen:
-        raise ValueError(
-            "there is no result to score under this code; run `assay faults run` first, or take "
-            "older results with --any-code."
-        )
-    facts = {
-        "made by": "`assay faults run`, then `assay faults score`",
-        "seeds": f"{', '.join(map(str, sorted({row.seed for row in chosen})))} "
-        f"({'scoring' if scoring else 'development'}; questions and limits were made with "
-        f"{', '.join(map(str, DEVELOPMENT_SEEDS))})",
-        "logs": ", ".join(sorted({row.data for row in chosen})),
-        "processor time": f"{sum(row.seconds for row in chosen) / 60:.0f} minutes",
-        "sources": ", ".join(sorted({row.code for row in chosen})),
-    }
     questions = [(question.number, question.id) for question in QUESTIONS]
-    page = render(result, faults, kills, questions, facts)
+    page = render(result, faults, kills, questions, _facts(root, catalogue, chosen, scoring))
     if own is None:
         (root / DOCUMENT).write_text(page, encoding="utf-8")
         page = f"wrote {DOCUMENT}"
+        if scoring and not kept:
+            keep(root / KEPT, chosen)
+            page += f" and {KEPT}"
     print(json.dumps(as_values(result), indent=2) if as_json else page)
     return result
+
+
+def _results(root: Path, *, scoring: bool, any_code: bool, kept: bool, own: bool) -> list[Row]:
+    seeds = SCORING_SEEDS if scoring else DEVELOPMENT_SEEDS
+    code = "" if any_code or kept else code_hash(root)
+    rows = newest(read_kept(root / KEPT) if kept else read(root / RESULTS), code)
+    chosen = [row for row in rows.values() if row.seed in seeds and _belongs(row, own)]
+    if not chosen:
+        raise ValueError(
+            "there is no result to score under this code; run `assay faults run` first, take "
+            "older results with --any-code, or those of the repository with --kept."
+        )
+    return chosen
+
+
+def _facts(
+    root: Path, catalogue: Catalogue, chosen: Sequence[Row], scoring: bool
+) -> dict[str, str]:
+    frozen = read_frozen(root)
+    others = changed(catalogue, frozen)
+    state = f"changed since: {', '.join(others)}" if others else "unchanged since"
+    seeds = ", ".join(map(str, sorted({row.seed for row in chosen})))
+    return {
+        "commands": "`assay faults run --scoring --seeds 1 --data LOG --model gru --no-healthy` "
+        "per log (`--model xlstm` likewise), `assay faults run --scoring --seeds 1 --no-planted "
+        "--sample N --data LOG ...`, then `assay faults score --scoring`; "
+        "`assay faults score --scoring --kept` renders this page from the kept results",
+        "seeds": f"{seeds} ({'scoring' if scoring else 'development'}); questions and limits were "
+        f"made with {', '.join(map(str, DEVELOPMENT_SEEDS))} on synthetic logs and samples of "
+        "ml-100k, by listed faults and healthy programs alone",
+        "logs": ", ".join(sorted({row.data for row in chosen})),
+        "runs": f"{len(chosen)}, {sum(row.seconds for row in chosen) / 3600:.1f} CPU-hours",
+        "labels": f"frozen as {digest(frozen)}, {state}",
+        "sources": ", ".join(sorted({row.code for row in chosen})),
+    }
 
 
 def _belongs(row: Row, own: bool) -> bool:

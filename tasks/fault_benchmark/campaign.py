@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -42,6 +43,15 @@ def with_clean_programs(jobs: Sequence[Job], catalogue: Catalogue) -> list[Job]:
             listed[clean_job(job, catalogue)] = None
         listed[job] = None
     return list(listed)
+
+
+def sampled(jobs: Sequence[Job], count: int, seed: int) -> list[Job]:
+    """Return that many jobs, drawn evenly from all; 0 takes all of them in their order."""
+    if not count:
+        return list(jobs)
+    drawn = list(jobs)
+    random.Random(seed).shuffle(drawn)
+    return drawn[:count]
 
 
 def run_campaign(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.fault_benchmark.kill import Kill
+from tasks.fault_benchmark.published import HEADER, NOTE, TOOLS
 from tasks.fault_benchmark.reasons import REASONS
 from tasks.fault_benchmark.score import Rate, Score, Verdict, rate
 from tasks.faults.fault import Fault
+from tasks.faults.labels import IDS
 from tasks.faults.review import DEFECTS
 
 NOT_EXPLAINED = "not explained yet"
@@ -51,6 +54,8 @@ def render(
         _healthy(score),
         "## Questions",
         _questions(score, questions),
+        "## Published tools",
+        f"{NOTE}\n\n{table(HEADER, TOOLS)}",
         "## Every fault",
         _faults(score, faults, kills),
     ]
@@ -127,8 +132,10 @@ def _review(score: Score) -> str:
     for defect in DEFECTS:
         verdicts = [v for v in score.verdicts if v.row.id == defect]
         found, placed = rate(verdicts, "detected"), rate(verdicts, "localised")
-        rows.append([f"`{defect}`", f"{found.hits}/{found.total}", f"{placed.hits}/{placed.total}"])
-    return table(["defect", "detected", "localised"], rows)
+        early = Rate(sum(v.detected and v.row.mode == "exact" for v in verdicts), len(verdicts))
+        counts = [f"{r.hits}/{r.total}" for r in (found, early, placed)]
+        rows.append([f"`{defect}`", *counts])
+    return table(["defect", "detected", "before any training", "localised"], rows)
 
 
 def _healthy(score: Score) -> str:
@@ -137,6 +144,11 @@ def _healthy(score: Score) -> str:
     for row in score.healthy_runs:
         by_model.setdefault(row.model, []).append(row.key in red)
     rows = [["all", score.false_alarms, _median(r.seconds for r in score.healthy_runs)]]
+    for name in ("data", "mode"):
+        for value in sorted({getattr(row, name) for row in score.healthy_runs}):
+            own = [row for row in score.healthy_runs if getattr(row, name) == value]
+            alarms = Rate(sum(row.key in red for row in own), len(own))
+            rows.append([f"{name} {value}", alarms, _median(row.seconds for row in own)])
     for model, alarms in by_model.items():
         seconds = _median(r.seconds for r in score.healthy_runs if r.model == model)
         rows.append([model, Rate(sum(alarms), len(alarms)), seconds])
@@ -151,10 +163,27 @@ def _healthy(score: Score) -> str:
         for alarm in score.alarms
     ]
     text = table(["runs", "with a red question", "seconds (median)"], rows)
+    text += "\n\n" + _open(score)
     if listing:
         text += "\n\nFalse alarms:\n\n"
         text += table(["variant", "where", "questions", "first line", "reason"], listing)
     return text
+
+
+def _open(score: Score) -> str:
+    """How many answers stay open, and how many questions fail, by mode."""
+    rows = []
+    every = [*score.healthy_runs, *(verdict.row for verdict in score.verdicts)]
+    for mode in sorted({row.mode for row in score.healthy_runs}):
+        healthy = [row for row in score.healthy_runs if row.mode == mode]
+        asked = len(IDS) * len(healthy)
+        left = Rate(sum(len(row.undetermined) for row in healthy), asked)
+        within = Counter(id for row in healthy for id in row.undetermined)
+        always = [id for id, times in within.items() if times == len(healthy)]
+        rows.append([mode, left, len(always), ", ".join(f"`{id}`" for id in sorted(always))])
+    crashed = Rate(sum(bool(row.failed or row.crashed) for row in every), len(every))
+    header = ["mode", "answers left undetermined", "always open", "which: they need a training"]
+    return f"{table(header, rows)}\n\nRuns with a crashed check: {crashed}."
 
 
 def _median(values: Iterable[float]) -> str:
@@ -172,13 +201,19 @@ def _questions(score: Score, questions: Sequence[tuple[str, str]]) -> str:
         found = score.fired.get(id, frozenset())
         due = [v for v in score.of_kind(*TITLES) if id in v.fault.expected]
         hits = sum(any(red.question == id for red in v.row.reds) for v in due)
-        rows.append([number, id, len(found), f"{hits}/{len(due)}", alarms.get(id, 0)])
+        named = [v for v in score.of_kind(*TITLES) if v.row.question == id]
+        right = sum(v.stage for v in named)
+        silent = "yes" if found else "**no**"
+        counts = [len(found), f"{hits}/{len(due)}", f"{right}/{len(named)}", alarms.get(id, 0)]
+        rows.append([number, id, silent, *counts])
     header = [
         "no",
         "question",
+        "turned red by a fault",
         "faults that turned it red",
         "of those it was expected of",
-        "alarms",
+        "right stage where it spoke first",
+        "alarms on healthy programs",
     ]
     return table(header, rows)
 
@@ -203,7 +238,11 @@ def _faults(score: Score, faults: Mapping[str, Fault], kills: Mapping[str, Kill]
                 fault.source,
             ]
         )
-        missed += [_miss(verdict) for verdict in verdicts if not verdict.localised]
+        missed += [
+            _miss(verdict, score.is_inert(verdict.row))
+            for verdict in verdicts
+            if not verdict.localised
+        ]
     header = ["fault", "what is wrong", "layer", "severity", "kill test", "detected", "localised"]
     text = table([*header, "seen in"], rows)
     if missed:
@@ -212,7 +251,7 @@ def _faults(score: Score, faults: Mapping[str, Fault], kills: Mapping[str, Kill]
     return text
 
 
-def _miss(verdict: Verdict) -> list[str]:
+def _miss(verdict: Verdict, is_inert: bool) -> list[str]:
     row = verdict.row
     if not verdict.detected:
         what = "symptom only" if verdict.seen else "missed"
@@ -222,6 +261,8 @@ def _miss(verdict: Verdict) -> list[str]:
         what = f"blames {row.stage}; right is {' or '.join(sorted(verdict.fault.stages))}"
     where = f"{row.model}, {row.data}, seed {row.seed}"
     reason = REASONS.get(row.id, NOT_EXPLAINED)
+    if is_inert:
+        reason = f"inert here by the kill test. {REASONS.get(row.id, '')}".strip()
     return [f"`{row.id}`", where, what, row.headline or row.crashed, reason]
 
 

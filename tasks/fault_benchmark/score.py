@@ -102,7 +102,7 @@ class Score:
         verdicts: One per run of a fault.
         alarms: Runs of healthy and clean programs that were not green.
         healthy_runs: Runs of healthy variants and clean programs.
-        inert: Ids of faults that change nothing.
+        inert: Ids of faults that change nothing; `id@log` where they do on other logs.
         untested: Ids of faults nobody ran the kill test on.
         fired: Question -> ids of faults that turned it red.
     """
@@ -119,8 +119,12 @@ class Score:
         return [
             verdict
             for verdict in self.verdicts
-            if verdict.row.kind in kinds and (with_inert or verdict.row.id not in self.inert)
+            if verdict.row.kind in kinds and (with_inert or not self.is_inert(verdict.row))
         ]
+
+    def is_inert(self, row: Row) -> bool:
+        """Whether the fault changes nothing, or nothing on the log of this run."""
+        return bool({row.id, place(row)} & self.inert)
 
     @property
     def false_alarms(self) -> Rate:
@@ -187,14 +191,20 @@ def score(rows: Iterable[Row], catalogue: Catalogue, kills: Mapping[str, Kill]) 
         for red in row.reds:
             fired.setdefault(red.question, set()).add(row.id)
     ids = {verdict.row.id for verdict in verdicts}
+    places = ids | {place(verdict.row) for verdict in verdicts}
     return Score(
         verdicts=tuple(verdicts),
         alarms=tuple(alarms),
         healthy_runs=tuple(healthy),
-        inert=frozenset(id for id in ids if id in kills and not kills[id].killed),
+        inert=frozenset(id for id in places if id in kills and not kills[id].killed),
         untested=frozenset(id for id in ids if id not in kills),
         fired={question: frozenset(found) for question, found in fired.items()},
     )
+
+
+def place(row: Row) -> str:
+    """Return the name under which the kill test of a fault on one log is kept."""
+    return f"{row.id}@{row.data}"
 
 
 def judge(row: Row, fault: Fault, red_when_clean: frozenset[str]) -> Verdict:

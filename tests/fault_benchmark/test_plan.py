@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.fault_benchmark.campaign import run_campaign, with_clean_programs
+from tasks.fault_benchmark.campaign import run_campaign, sampled, with_clean_programs
 from tasks.fault_benchmark.clean import clean_subject
 from tasks.fault_benchmark.logs import SYNTHETIC, real_log
 from tasks.fault_benchmark.plan import Catalogue, fault_jobs, healthy_jobs
@@ -132,3 +132,11 @@ def test_real_logs_are_sampled_anew_for_every_seed(shared_dir: Path) -> None:
     assert set(first.user) == set(again.user) != set(other.user)
     with pytest.raises(ValueError, match="can be set for synthetic ones"):
         source.log(0, {"num_items": 3})
+
+
+def test_a_sample_is_drawn_evenly_and_the_same_every_time() -> None:
+    jobs = healthy_jobs(Catalogue.load(), seeds=[0])
+    drawn = sampled(jobs, 90, 100)
+    assert drawn == sampled(jobs, 90, 100) != jobs[:90]
+    assert len({job.model for job in drawn}) == 7
+    assert sampled(jobs, 0, 100) == jobs

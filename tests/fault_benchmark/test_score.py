@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tasks.fault_benchmark.kept import keep, read_kept
 from tasks.fault_benchmark.kill import Kill, sign_flip_p_value
 from tasks.fault_benchmark.plan import Catalogue, Job, clean_job
 from tasks.fault_benchmark.report import render
@@ -132,3 +134,37 @@ def test_plain_values_for_scripts_hold_the_rates_and_the_missed() -> None:
     assert values["false_alarms"]["hits"] == 0
     assert values["false_alarms"]["total"] == 1
     assert values["untested"] == ["one"]
+
+
+def test_a_fault_that_changes_nothing_on_one_log_is_inert_there_alone() -> None:
+    nothing = Kill("gru", (), metric_drop=0.0, p_value=0.5)
+    result = score([_row(reds={})], CATALOGUE, {"one@synthetic": nothing})
+    assert result.of_kind("listed") == []
+    other = score([_row(reds={})], CATALOGUE, {"one@elsewhere": nothing})
+    assert len(other.of_kind("listed")) == 1
+
+
+def test_kept_results_give_the_same_score(tmp_path: Path) -> None:
+    rows = [_row(), _row("healthy", "well", reds={})]
+    path = tmp_path / "kept.jsonl.gz"
+    keep(path, rows)
+    first = path.read_bytes()
+    keep(path, reversed(rows))
+    assert path.read_bytes() == first
+    again = score(read_kept(path), CATALOGUE, {})
+    assert rate(again.of_kind("listed"), "localised").hits == 1
+    assert again.false_alarms.total == 1
+
+
+def test_no_kept_results_are_no_rows(tmp_path: Path) -> None:
+    assert read_kept(tmp_path / "none.jsonl.gz") == []
+
+
+def test_the_page_says_what_stays_open_and_names_published_tools() -> None:
+    rows = [_row(), _row("healthy", "well", reds={}, undetermined=("loss_falls",))]
+    page = render(
+        score(rows, CATALOGUE, {}), {"one": FAULT}, {}, [("X2", "events_in_time_order")], {"a": "b"}
+    )
+    assert "| exact | 1/50 = 2.0%" in page
+    assert "TrainCheck" in page
+    assert "Runs with a crashed check: 0/2" in page
