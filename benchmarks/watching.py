@@ -26,6 +26,7 @@ from torch import nn
 from tasks.data import fetch_stage, prepare_stage
 from tasks.data.prepared import PreparedData
 from tasks.diagnostics.check_stage import check_model
+from tasks.diagnostics.diagnose_stage import read_inputs, subject_of
 from tasks.settings import Settings, settings_from_dict
 from tasks.training.assemble import assemble
 from tasks.training.batches import Batch
@@ -104,7 +105,8 @@ def measure(settings: Settings, model: str, workspace: Path) -> dict[str, Any]:
     prepare_stage.run(settings, workspace)
     (workspace / "artifacts" / "checks" / "findings").mkdir(parents=True)
     started = time.process_time()
-    diagnosis = check_model(settings, workspace, model)
+    subject = subject_of(settings, model, *read_inputs(settings, workspace))
+    diagnosis = check_model(settings, workspace, subject, model)
     checks = time.process_time() - started
 
     data = PreparedData.load(workspace / "data" / "prepared")

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from tasks.diagnostics.diagnose_stage import subject_of, write_document
+from tasks.diagnostics.diagnose_stage import read_inputs, subject_of, write_document
 from tasks.diagnostics.engine import Diagnosis, run_questions
 from tasks.diagnostics.finding import Finding
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import DiagnosisError, FaultFoundError
 from tasks.diagnostics.questions import QUESTIONS
+from tasks.diagnostics.subject import Subject
 from tasks.settings import Settings
 from tasks.tracking import log_refusal
 from tasks.training.models import NeuralModel, model_spec
@@ -56,8 +57,10 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
     results: dict[str, Any] = {}
     faulty: list[tuple[str, Diagnosis]] = []
     started = time.monotonic()
-    for model in neural_models(settings) if choice != "off" else ():
-        diagnosis = check_model(settings, workspace, model)
+    models = neural_models(settings) if choice != "off" else []
+    inputs = read_inputs(settings, workspace) if models else ()
+    for model in models:
+        diagnosis = check_model(settings, workspace, subject_of(settings, model, *inputs), model)
         results[model] = diagnosis.headline
         if diagnosis.count()["faulty"]:
             faulty.append((model, diagnosis))
@@ -81,14 +84,20 @@ def neural_models(settings: Settings) -> list[str]:
     ]
 
 
-def check_model(settings: Settings, workspace: Path, model: str) -> Diagnosis:
+def check_model(settings: Settings, workspace: Path, subject: Subject, model: str) -> Diagnosis:
     """Answer the exact questions about one model's program and write the findings.
+
+    Args:
+        settings: All settings.
+        workspace: Where the findings are written.
+        subject: The program.
+        model: Name of the model.
 
     Raises:
         DiagnosisError: A question failed by a bug of its own; the other findings are written.
     """
     torch.set_num_threads(settings.train.shared.num_threads)
-    probe = Probe(subject_of(settings, workspace, model), seed=settings.diagnose.seeds[0])
+    probe = Probe(subject, seed=settings.diagnose.seeds[0])
     path = workspace / CHECKS_FOLDER / "findings" / f"{model}.json"
     exact = [question for question in QUESTIONS if question.mode == "exact"]
     try:

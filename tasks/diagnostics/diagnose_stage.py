@@ -25,7 +25,7 @@ from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import DiagnosisError
 from tasks.diagnostics.question import Mode, Question
 from tasks.diagnostics.questions import QUESTIONS
-from tasks.diagnostics.subject import Subject
+from tasks.diagnostics.subject import PreparedLog, RawLog, Subject
 from tasks.diagnostics.workspace_records import describe_distance, read_trained
 from tasks.settings import Settings
 
@@ -120,24 +120,29 @@ def answer_questions(
     return probe, diagnosis
 
 
-def subject_of(settings: Settings, workspace: Path, model: str) -> Subject:
-    """Return the workspace's program for one neural model: its log, its data, its code."""
+def read_inputs(settings: Settings, workspace: Path) -> tuple[RawLog, PreparedLog]:
+    """Return the workspace's raw log and prepared data, which all its models share."""
     frame, _ = read_raw_log(workspace / "data" / "raw", choose_reading(settings.data))
     frame, _ = split_valid(frame)
+    return log_from_frame(frame), load_prepared(workspace / "data" / "prepared")
+
+
+def subject_of(settings: Settings, model: str, log: RawLog, ready: PreparedLog) -> Subject:
+    """Return the pipeline's program for one neural model on these data."""
     return pipeline_subject(
         model,
         settings.train.shared.model_dump(),
         getattr(settings.train, model).model_dump(),
         choose_recipe(settings.data),
-        log=log_from_frame(frame),
-        ready=load_prepared(workspace / "data" / "prepared"),
+        log=log,
+        ready=ready,
     )
 
 
 def workspace_subject(settings: Settings, workspace: Path) -> Subject:
     """Return the program of the model under test, with what was trained of it and of its peers."""
     model, seed = settings.diagnose.model, settings.experiment.seeds[0]
-    subject = subject_of(settings, workspace, model)
+    subject = subject_of(settings, model, *read_inputs(settings, workspace))
     peers = {
         name: trained
         for name in settings.experiment.models
