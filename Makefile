@@ -50,6 +50,12 @@ test-long: $(STAMP) browser ## Run the long tests
 check: $(STAMP) ## Lint, format and security rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/bandit -q -c pyproject.toml -r flows tasks xlstm_model docs
+
+audit: ## Look the pinned dependencies up in the database of known weaknesses
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install -q pip-audit
+	@.venv-audit/bin/python .ci/audit.py constraints.txt
 
 format: $(STAMP) ## Apply the formatter
 	@$(BIN)/ruff check --fix .

@@ -12,6 +12,7 @@ from typing import Literal
 
 from flows.dag import Stage
 from flows.process import Commands, Completed
+from tasks.redaction import hide_secrets
 
 Outcome = Literal["ran", "unchanged", "from cache"]
 BUSY_TRIES = 60
@@ -102,7 +103,7 @@ def run_stage(
         done = commands.run(
             command,
             workspace,
-            on_line=lambda line: is_worth_logging(line) and log(line),
+            on_line=lambda line: is_worth_logging(line) and log(hide_secrets(line)),
             timeout_seconds=timeout_seconds,
             environment=environment,
         )
@@ -145,7 +146,7 @@ def _failure(stage: Stage, done: Completed, timeout_seconds: float) -> StageFail
             "last checkpoint when started again; give it more time with stage_timeout_minutes."
         )
     code = _stage_code(done)
-    shown = "\n".join(line for line in done.lines[-SHOWN_LINES:] if line.strip())
+    shown = hide_secrets("\n".join(line for line in done.lines[-SHOWN_LINES:] if line.strip()))
     known = {kind.exit_code: kind for kind in (StageRefusedError, FaultStopsRunError)}
     kind = known.get(code, StageFailedError)
     return kind(f"{stage.name} ended with exit code {code}. Its last lines:\n{shown}")

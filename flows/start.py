@@ -98,7 +98,7 @@ def answers(url: str) -> bool:
     if not url.startswith(("http://", "https://")):
         return False
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_SECONDS) as reply:  # noqa: S310 - scheme checked above
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_SECONDS) as reply:  # noqa: S310 # nosec B310
             return bool(reply.status == 200)
     except urllib.error.HTTPError as error:
         # A server behind a login is there.

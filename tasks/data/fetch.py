@@ -198,7 +198,7 @@ def download(url: str, target: Path, *, seconds: float) -> None:
         raise ValueError(f"url is {url!r}; expected an https address.")
     request = urllib.request.Request(url, headers={"User-Agent": "assay"})  # noqa: S310 (https)
     with (
-        urllib.request.urlopen(request, timeout=seconds) as response,  # noqa: S310 (https)
+        urllib.request.urlopen(request, timeout=seconds) as response,  # noqa: S310 # nosec B310
         target.open("wb") as file,
     ):
         while block := response.read(BLOCK):

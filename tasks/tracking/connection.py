@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tasks import quiet
+from tasks.redaction import hide_secrets
 from tasks.tracking import address
 
 LOCK_SECONDS = 120.0
@@ -89,7 +90,8 @@ def translated(uri: str) -> Iterator[None]:
         temporary = (MlflowException, SQLAlchemyError, requests.RequestException, OSError, Timeout)
         if isinstance(error, (*temporary, subprocess.CalledProcessError)):
             shown = address.without_password(uri)
-            raise StoreAwayError(f"MLflow at {shown} can't be reached: {error}") from error
+            reason = hide_secrets(str(error))
+            raise StoreAwayError(f"MLflow at {shown} can't be reached: {reason}") from error
         raise
 
 
@@ -119,7 +121,8 @@ def _create_database(path: Path) -> None:
     MLflow's migrations wait for the disk about a hundred times, which takes ten seconds on a slow
     one; and a process killed in the middle would leave a database that no other can open.
     """
-    memory = Path("/dev/shm")  # noqa: S108 - a folder made in it by tempfile is private
+    # A folder that tempfile makes in it is private.
+    memory = Path("/dev/shm")  # noqa: S108 # nosec B108
     chosen = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
     partial = Path(f"{path}.new")
     partial.unlink(missing_ok=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.redaction import hide_secrets
+
 Record = dict[str, Any]
 
 
@@ -43,7 +45,7 @@ class Journal:
             # A process killed while writing leaves half a line; the next record starts anew.
             if file.seek(0, os.SEEK_END) and not _ends_with_newline(file):
                 lines = "\n" + lines
-            file.write(lines.encode())
+            file.write(hide_secrets(lines).encode())
 
     def entries(self, offset: int = 0) -> Iterator[Entry]:
         """Yield whole records from byte ``offset`` on; unreadable lines yield an empty record."""
