@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from flows.recommend_command import Desk
-from tasks.serving.history import History
-from tasks.serving.incremental import NO_HISTORY, IncrementalRecommender
+from tasks.serving.incremental import IncrementalRecommender
 from tasks.serving.requests import RequestError, parse_time
 
 
@@ -38,17 +37,12 @@ def answer_lines(
         0, or 2 where a line could not be read.
     """
     service, settings = desk.workspace.service, desk.settings
-    users = desk.workspace.users
-
-    def history_of(user: str) -> History:
-        return users.of(user) if user in users else NO_HISTORY
-
     incremental = IncrementalRecommender(
         service.model,
         max_len=service.max_len,
         max_users=settings.max_users,
         popularity=service.popularity if settings.empty_history == "popularity" else None,
-        history_of=history_of,
+        history_of=desk.workspace.users.of_anyone,
         seen_window=settings.seen_window if settings.exclude_seen else 0,
     )
     counts = {"answered": 0, "unreadable": 0, "unknown_items": 0}

@@ -17,3 +17,7 @@ class History(NamedTuple):
 
     items: np.ndarray
     times: np.ndarray | None
+
+
+NO_HISTORY = History(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+"""What is known of someone new."""

@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.serving.history import History
+from tasks.serving.history import NO_HISTORY, History
 from tasks.serving.recommend import Recommendation, Scorer, best_items, reads_times
 from tasks.serving.state_store import StateStore
 from xlstm_model import SequenceRecommender
-
-NO_HISTORY = History(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class Form(Protocol):

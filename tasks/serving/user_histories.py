@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.data.prepared import EvaluationSplit, PreparedData, PreparedDataError
-from tasks.serving.history import History
+from tasks.serving.history import NO_HISTORY, History
 
 
 class UserHistories:
@@ -44,6 +44,10 @@ class UserHistories:
         first = first[items[first] > 0]
         order = first[np.argsort(times[first], kind="stable")]
         return History(items[order], times[order])
+
+    def of_anyone(self, user: str) -> History:
+        """All events of a user as `of` gives them; none for a user the data do not know."""
+        return self.of(user) if user in self else NO_HISTORY
 
     def names(self, numbers: np.ndarray) -> list[str]:
         """Raw ids of users by the number of their training sequence."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.data.prepared import PreparedData
 from tasks.serving.catalogue import read_catalogue
-from tasks.serving.history import History
-from tasks.serving.recommend import reads_times
+from tasks.serving.history import NO_HISTORY
 from tasks.serving.service import ITEMS_FILE, RECORD_FILE, Query, Service, shown_events
 from tasks.serving.user_histories import UserHistories
 from tasks.training.models import load_recommender
@@ -131,14 +129,4 @@ class Workspace:
         """The query of a user's whole history; empty, and said so, for an unknown user."""
         if user in self.users:
             return Query(self.users.of(user), user)
-        nothing = History(*(self.users.data.train.items[:0].astype("int64") for _ in "it"))
-        return Query(nothing, user, notes=(f"user {user!r} is not in the prepared data",))
-
-    def histories(self, users: Sequence[str]) -> list[Query]:
-        """Queries of many users; see `query_of_user`."""
-        return [self.query_of_user(user) for user in users]
-
-    @property
-    def reads_times(self) -> bool:
-        """Whether the model's scores depend on when events happened."""
-        return reads_times(self.service.model)
+        return Query(NO_HISTORY, user, notes=(f"user {user!r} is not in the prepared data",))

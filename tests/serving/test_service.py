@@ -66,7 +66,7 @@ def test_damaged_records_are_named(tmp_path: Path, content: str) -> None:
 
 
 def test_without_a_model_the_next_step_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no trained model. Run the experiment: assay run"):
+    with pytest.raises(ValueError, match=r"holds no trained model\. Run the experiment: assay run"):
         choose_model(tmp_path)
 
 

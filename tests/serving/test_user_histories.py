@@ -43,6 +43,7 @@ def test_a_temporal_split_gives_all_events_up_to_the_last_target(tmp_path: Path)
 def test_unknown_users_are_told_apart(prepared: PreparedData) -> None:
     users = UserHistories(prepared)
     assert "nobody" not in users
+    assert len(users.of_anyone("nobody").items) == 0
     with pytest.raises(KeyError):
         users.of("nobody")
 
