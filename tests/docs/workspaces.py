@@ -57,6 +57,8 @@ def make_workspace(kind: str, folder: Path, repository: Path) -> Path:
         write_params(settings_from_dict(SMALL), folder / "params.yaml")
     for command in (
         ["git", "init", "-q"],
+        # A real .venv is a folder, which .gitignore names; here it is a link.
+        ["bash", "-c", "echo /.venv >> .git/info/exclude"],
         [sys.executable, "-m", "dvc", "init", "-q", "-f"],
         [*GIT, "add", "-A"],
         [*GIT, "commit", "-q", "-m", "Start"],
