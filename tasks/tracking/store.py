@@ -17,6 +17,8 @@ from tasks.tracking.journal import Record
 
 MAX_METRICS = 1000
 MAX_PARAMS = 100
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow show the list of runs and their charts; it guesses a kind by itself otherwise."""
 
 
 class Store:
@@ -95,7 +97,9 @@ class Store:
             self._experiments[name] = (
                 found.experiment_id
                 if found is not None
-                else self.client.create_experiment(name, address.artifact_root(self.uri))
+                else self.client.create_experiment(
+                    name, address.artifact_root(self.uri), tags=EXPERIMENT_TAGS
+                )
             )
         return self._experiments[name]
 

@@ -39,3 +39,5 @@ def test_the_parent_run_carries_it(settings: Settings, workspace: Path, client: 
     tracking.log_report(settings, workspace)
     (parent,) = parents(client)
     assert "0.2000 to 0.3100" in parent.data.tags[DESCRIPTION_TAG]
+    kind = client.get_experiment(parent.info.experiment_id).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
