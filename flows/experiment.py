@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import artifacts
+from flows import artifacts, growth_check
 from flows.dag import Stage, read_dag, unchanged_stages
 from flows.process import Commands
 from flows.reproduce import (
@@ -53,6 +53,7 @@ class Plan:
     retries: int
     timeout_seconds: float
     parallel: int
+    watch_growth: bool = False
     commands: Commands = field(default_factory=Commands)
 
 
@@ -69,6 +70,7 @@ def experiment(
     use_dvc: bool = True,
     retries: int = 1,
     stage_timeout_minutes: float = 240.0,
+    watch_growth: bool = False,
 ) -> ExperimentResult:
     """Run every stage that has something to do, independent ones side by side.
 
@@ -80,6 +82,7 @@ def experiment(
             stages directly, in a folder of their own.
         retries: Tries after a stage failed, unless it says that settings or data are at fault.
         stage_timeout_minutes: A stage is ended after this time.
+        watch_growth: Compare the prepared log with that of the last good run before training.
 
     Raises:
         ExperimentFailedError: a stage failed; those that don't depend on it were run.
@@ -92,12 +95,15 @@ def experiment(
         try:
             with _tracked(place):
                 seconds = stage_timeout_minutes * 60
-                outcomes = _walk(_plan(place, token, use_dvc, retries, seconds))
+                plan = _plan(place, token, use_dvc, retries, seconds)
+                outcomes = _walk(replace(plan, watch_growth=watch_growth))
         except ExperimentFailedError as error:
             if error.exit_code == FaultStopsRunError.exit_code:
                 artifacts.publish_diagnosis(place.folder)
             artifacts.rename_run(f"{place.folder.name}: {str(error).splitlines()[0]}")
             raise
+    if watch_growth:
+        growth_check.accept(place.folder)
     artifacts.publish(place.folder, outcomes)
     artifacts.rename_run(artifacts.run_name(place.folder, outcomes))
     return ExperimentResult(str(place.folder), outcomes, time.monotonic() - started)
@@ -199,6 +205,8 @@ def _stage_task(stage: Stage, plan: Plan, is_unchanged: bool) -> Any:
             log=get_run_logger().info,
             environment=plan.environment,
         )
+        if stage.name == "prepare" and plan.watch_growth:
+            growth_check.check(plan.workspace, get_run_logger().info)
         name = {"ran": "Completed", "unchanged": "Unchanged", "from cache": "From cache"}
         return Completed(name=name[result.outcome], data=result)
 

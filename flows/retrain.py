@@ -21,8 +21,10 @@ def retrain(
 ) -> dict[str, str]:
     """Run the experiment in a folder of its own and say whether the champion changed.
 
-    Stages whose inputs are the same as last night are skipped. The alias ``champion`` in the MLflow
-    registry moves only to a model that is significantly better on the newest test data.
+    Stages whose inputs are the same as last night are skipped. A log that is not that of last
+    night, grown, is refused before anything is trained (settings ``retrain``). The alias
+    ``champion`` in the MLflow registry moves only to a model that is significantly better on the
+    newest test data.
 
     Args:
         workspace: The clone.
@@ -38,6 +40,7 @@ def retrain(
         overrides=overrides,
         name=name,
         stage_timeout_minutes=stage_timeout_minutes,
+        watch_growth=True,
     )
     folder = Path(result.workspace)
     settings = load_settings(folder / "params.yaml")

@@ -23,6 +23,7 @@ from tasks.settings.other import (
     EvaluateSettings,
     ExperimentSettings,
     ReportSettings,
+    RetrainSettings,
     TrackingSettings,
 )
 from tasks.settings.plain import SettingsError, check_plain
@@ -49,6 +50,8 @@ class Settings(Section):
     """The HTML report."""
     tracking: TrackingSettings = TrackingSettings()
     """MLflow."""
+    retrain: RetrainSettings = RetrainSettings()
+    """What the nightly flow accepts of a log that grows."""
     recommend: RecommendSettings = RecommendSettings()
     """Recommending with a trained model."""
 

@@ -96,6 +96,21 @@ class DiagnoseSettings(Section):
     """Seeds of the interventions."""
 
 
+class RetrainSettings(Section):
+    """What the nightly flow accepts as the same log, a day older; counts are of prepared data."""
+
+    max_vanished_items: float = Field(0.05, ge=0.0, le=1.0)
+    """Share of the items known so far that may be gone."""
+    max_vanished_events: float = Field(0.05, ge=0.0, le=1.0)
+    """Share of the events there were that may be gone; a log that is appended to loses none."""
+    max_new_items: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of the vocabulary that may be new: more looks like another id scheme."""
+    max_shift: float = Field(0.3, ge=0.0, le=1.0)
+    """Total variation distance between the popularity of items then and now, of common items."""
+    on_breach: Literal["refuse", "warn"] = "refuse"
+    """End the run with exit code 2 before any training, or go on with a warning."""
+
+
 class ReportSettings(Section):
     """The HTML report."""
 

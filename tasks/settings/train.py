@@ -50,6 +50,9 @@ class SharedTraining(Section):
     """Where to train; `auto` takes a GPU when there is one."""
     num_threads: int = Field(1, ge=1, le=1024)
     """CPU threads of one training."""
+    warm_start: bool = False
+    """Begin where the last training of the same model in this folder ended, items matched by their
+    raw ids, instead of from scratch; for logs that grow."""
     record_every_steps: int = Field(20, ge=1, le=1_000_000_000)
     """Steps between two records of gradient statistics."""
     checkpoint_every_steps: int = Field(200, ge=1, le=1_000_000_000)

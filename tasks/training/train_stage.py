@@ -18,6 +18,7 @@ from tasks.evaluation.evaluate import rank_split
 from tasks.evaluation.metrics import mean_metrics
 from tasks.settings import Settings
 from tasks.tracking import ModelRun, SilentRun, model_run
+from tasks.training import warm_start
 from tasks.training.assemble import Trial, assemble
 from tasks.training.checkpoint import CheckpointFolder
 from tasks.training.distributed import (
@@ -102,6 +103,10 @@ def run(
         },
         "versions": versions(),
     }
+    if settings.train.shared.warm_start:
+        # What it begins from is part of what the training is: a checkpoint is of the same or none.
+        place = warm_start.place_of(workspace, model, seed)
+        about["begins_from"] = warm_start.identity(place)
     target = workspace / "artifacts" / "models" / model / f"seed_{seed}"
     names = ("model", "seed", "best_epoch", "val/ndcg_at_10", "wall_seconds")
     with join_group(settings.train.shared.device) as group:
@@ -156,7 +161,7 @@ def _train(
 ) -> dict[str, Any]:
     """Trains and saves a neural model."""
     model, seed = about["model"], about["seed"]
-    trial = _assemble(data, about)
+    trial = _assemble(data, about, workspace)
     state, identity = _checkpoints(workspace, about)
     shared = about["settings"]["shared"]
     inside = look_inside if has_gates(trial.parts.model) else None
@@ -196,6 +201,9 @@ def _train(
         for name in (EPOCHS_FILE, STEPS_FILE):
             shutil.copyfile(state / name, folder / name)
         record = _write_record(folder, about, values)
+    if shared["warm_start"]:
+        place = warm_start.place_of(workspace, model, seed)
+        warm_start.keep(target, data.folder / warm_start.VOCABULARY, place)
     # Checkpoints of this model and seed under other settings will not be asked for again.
     for old in state.parent.glob(f"{model}_seed_{seed}_*"):
         shutil.rmtree(old)
@@ -206,7 +214,7 @@ def _help(
     data: PreparedData, about: Mapping[str, Any], workspace: Path, group: Group, num_observers: int
 ) -> None:
     """Trains along as one of the processes that write nothing."""
-    trial = _assemble(data, about)
+    trial = _assemble(data, about, workspace)
     with stop_on_signals() as should_stop:
         train(
             share_training(trial.parts, group),
@@ -218,9 +226,16 @@ def _help(
         )
 
 
-def _assemble(data: PreparedData, about: Mapping[str, Any]) -> Trial:
-    model, settings = about["model"], about["settings"]
-    return assemble(model, data, settings["shared"], settings[model], seed=about["seed"])
+def _assemble(data: PreparedData, about: Mapping[str, Any], workspace: Path) -> Trial:
+    """The training, begun from the last one where the settings say so and there is one."""
+    model, settings, seed = about["model"], about["settings"], about["seed"]
+    trial = assemble(model, data, settings["shared"], settings[model], seed=seed)
+    if settings["shared"]["warm_start"]:
+        place = warm_start.place_of(workspace, model, seed)
+        found = warm_start.begin(trial.parts.model, data.folder / warm_start.VOCABULARY, place)
+        if found is not None:
+            print(f"{model} seed {seed} {found}", flush=True)
+    return trial
 
 
 def _checkpoints(workspace: Path, about: Mapping[str, Any]) -> tuple[Path, str]:

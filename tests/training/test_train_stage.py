@@ -260,3 +260,26 @@ def newest_step(workspace):
     """Step of the newest checkpoint; 0 without one."""
     found = (workspace / ".assay").rglob("step_*.json")
     return max((int(path.stem.removeprefix("step_")) for path in found), default=0)
+
+
+def test_warm_start_begins_where_the_last_training_ended(settings, workspace, capsys):
+    warm = settings_from_dict(
+        {
+            **PARAMS,
+            "train": {
+                **PARAMS["train"],
+                "shared": PARAMS["train"]["shared"] | {"warm_start": True},
+            },
+        }
+    )
+    first = train_stage.run(warm, workspace, model="gru")
+    assert "begins from" not in capsys.readouterr().out
+    folder = workspace / "artifacts" / "models" / "gru" / "seed_0"
+    first_loss = json.loads((folder / "epochs.jsonl").read_text().splitlines()[0])["train/loss"]
+    train_stage.run(warm, workspace, model="gru")
+    assert (
+        "gru seed 0 begins from the last training: 20 items known, 0 new" in capsys.readouterr().out
+    )
+    second_loss = json.loads((folder / "epochs.jsonl").read_text().splitlines()[0])["train/loss"]
+    assert second_loss < first_loss
+    assert first["model"] == "gru"

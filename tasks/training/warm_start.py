@@ -1,0 +1,126 @@
+"""Beginning a training where the last one of the same model ended, on a log that has grown.
+
+Items are matched by their raw ids, as encoded ids change with the vocabulary: rows of items that
+are still there are taken over, new items keep their fresh initial values. All other weights are
+taken over where name and shape are the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tasks.data.storage import replaced_folder
+
+ITEM_TENSORS = ("item_embedding.weight", "output_weight")
+"""Tensors with a row per item, row 0 for padding."""
+
+WEIGHTS, VOCABULARY = "model.safetensors", "items.csv"
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What a training began from.
+
+    Attributes:
+        items_kept: items whose rows were taken over.
+        items_new: items of the vocabulary that were not known before.
+        tensors_kept: tensors taken over, item rows included.
+        tensors_new: tensors whose name or shape was not there before.
+    """
+
+    items_kept: int
+    items_new: int
+    tensors_kept: int
+    tensors_new: int
+
+    def __str__(self) -> str:
+        return (
+            f"begins from the last training: {self.items_kept} items known, {self.items_new} new; "
+            f"{self.tensors_kept} tensors taken over, {self.tensors_new} fresh"
+        )
+
+
+def place_of(workspace: Path, model: str, seed: int) -> Path:
+    """Where the last training of a model is kept; no stage owns it."""
+    return workspace / ".assay" / "warm" / f"{model}_seed_{seed}"
+
+
+def identity(place: Path) -> str:
+    """Digest of what a training would begin from; '' where there is nothing."""
+    path = place / WEIGHTS
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def keep(model_folder: Path, vocabulary: Path, place: Path) -> None:
+    """Keep a finished training for the next one, replacing the one before in one move.
+
+    Args:
+        model_folder: With `WEIGHTS`.
+        vocabulary: ``items.csv`` of the prepared data it was trained on.
+        place: See `place_of`.
+    """
+    with replaced_folder(place) as folder:
+        (folder / WEIGHTS).write_bytes((model_folder / WEIGHTS).read_bytes())
+        (folder / VOCABULARY).write_bytes(vocabulary.read_bytes())
+
+
+def begin(model: nn.Module, vocabulary: Path, place: Path) -> WarmStart | None:
+    """Take over what fits from the last training; None where there is none.
+
+    Args:
+        model: Changed in place.
+        vocabulary: ``items.csv`` of the data to train on.
+        place: See `place_of`.
+
+    Raises:
+        ValueError: what is kept there can't be read.
+    """
+    if not (place / WEIGHTS).is_file():
+        return None
+    try:
+        old = load_file(place / WEIGHTS)
+        known = {raw: row for row, raw in enumerate(read_vocabulary(place / VOCABULARY), start=1)}
+    except Exception as error:
+        raise ValueError(
+            f"{place} can't be read ({error}); remove it to train from scratch, or set "
+            "train.shared.warm_start to false."
+        ) from error
+    items = read_vocabulary(vocabulary)
+    now = torch.tensor([row for row, raw in enumerate(items, start=1) if raw in known])
+    before = torch.tensor([known[raw] for raw in items if raw in known])
+    kept = 0
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            kept += _take_over(name, tensor, old.get(name), now, before)
+    total = len(model.state_dict())
+    return WarmStart(len(now), len(items) - len(now), kept, total - kept)
+
+
+def _take_over(
+    name: str, tensor: Tensor, old: Tensor | None, now: Tensor, before: Tensor
+) -> bool:
+    """Copy one tensor where it fits."""
+    if old is None:
+        return False
+    if name in ITEM_TENSORS and old.shape[1:] == tensor.shape[1:]:
+        tensor[now] = old[before].to(tensor)
+        return True
+    if old.shape != tensor.shape:
+        return False
+    tensor.copy_(old)
+    return True
+
+
+def read_vocabulary(path: Path) -> Sequence[str]:
+    """Raw ids of items 1, 2, ..., from an ``items.csv``."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["raw_id"] for row in sorted(rows, key=lambda row: int(row["item_id"]))]

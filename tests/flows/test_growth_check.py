@@ -1,0 +1,50 @@
+"""What the nightly flow says of the log it prepared."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows import growth_check
+from flows.reproduce import StageRefusedError
+from tasks.settings import settings_from_dict, write_params
+from tests.data.test_growth import make_prepared
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    write_params(settings_from_dict({}), tmp_path / "params.yaml")
+    make_prepared(tmp_path / "data" / "prepared")
+    return tmp_path
+
+
+def test_first_night_has_nothing_to_compare_with(workspace):
+    said = []
+    growth_check.check(workspace, said.append)
+    assert said == ["No earlier log to compare with."]
+
+
+def test_log_that_grew_is_described_and_accepted(workspace):
+    growth_check.accept(workspace)
+    make_prepared(workspace / "data" / "prepared", num_events=9)
+    said = []
+    growth_check.check(workspace, said.append)
+    assert len(said) == 1
+    assert "+12 events" in said[0]
+
+
+def test_log_cut_short_is_refused_before_training(workspace):
+    growth_check.accept(workspace)
+    make_prepared(workspace / "data" / "prepared", num_events=4)
+    with pytest.raises(StageRefusedError, match=r"events are gone.*max_vanished_events") as caught:
+        growth_check.check(workspace, print)
+    assert caught.value.exit_code == 2
+    assert str(growth_check.place_of(workspace)) in str(caught.value)
+
+
+def test_setting_turns_the_refusal_into_a_warning(workspace):
+    growth_check.accept(workspace)
+    make_prepared(workspace / "data" / "prepared", num_events=4)
+    write_params(settings_from_dict({"retrain": {"on_breach": "warn"}}), workspace / "params.yaml")
+    said = []
+    growth_check.check(workspace, said.append)
+    assert said[-1].startswith("Warning: the log is not that of last time")
