@@ -121,7 +121,7 @@ def interval_chart(
     import altair as alt
 
     labels = [row["label"] for row in rows]
-    place = alt.Y("label:N", title=None, sort=labels, axis=alt.Axis(labelLimit=150))
+    place = alt.Y("label:N", title=None, sort=labels, axis=alt.Axis(labelLimit=190))
     tooltip = ["label:N", *(alt.Tooltip(f"{n}:Q", format=".4f") for n in ("value", "low", "high"))]
     data = alt.Data(values=list(rows))
     scale, axis = alt.Scale(zero=False), alt.Axis(tickCount=6)

@@ -18,6 +18,8 @@ from tasks.settings import Settings
 SHOWN_METRICS = ("ndcg_at_10", "hit_rate_at_10", "mrr_at_10")
 METRIC_NAMES = {"ndcg_at_10": "NDCG@10", "hit_rate_at_10": "HR@10", "mrr_at_10": "MRR@10"}
 NOTHING = "–"
+LISTED_SETTINGS = 4
+"""Settings that differ on the first screen; all of them stand in a table."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ def _answers(runs: list[Run]) -> list[Answer]:
         short = "Each on its own data."
     verdict = "healthy" if winner and comparable else "undetermined"
     changed = differences({run.name: run.settings for run in runs})
-    some = ", ".join(list(changed)[:6]) + (", ..." if len(changed) > 6 else "")
+    some = [
+        f"{key}: {' → '.join(_value(by_run[run.name]) for run in runs)}"
+        for key, by_run in list(changed.items())[:LISTED_SETTINGS]
+    ]
+    if len(changed) > LISTED_SETTINGS:
+        some.append(f"and {len(changed) - LISTED_SETTINGS} more below")
     return [
         Answer("Which run has the best model", verdict, short, lines),
         Answer(
@@ -95,7 +102,7 @@ def _answers(runs: list[Run]) -> list[Answer]:
             "What changed",
             "healthy",
             f"{len(changed)} settings." if len(changed) != 1 else "1 setting.",
-            (some,) if some else (),
+            tuple(some),
         ),
     ]
 

@@ -37,6 +37,7 @@ def test_what_changed_is_listed(runs: list[Run]) -> None:
     assert set(changed) == {"experiment.models", "report.title", "train.gru.dropout"}
     page = render_comparison(runs)
     assert "no-dropout has the best model." in page
+    assert "<li>train.gru.dropout: 0.3 → 0.0</li>" in page
     assert "Yes, the prepared data are the same." in page
     assert '<th scope="row">train.gru.dropout</th><td>0.3</td><td>0.0</td>' in page
     assert "0.2000 (0.1900 to 0.2100)" in page
