@@ -18,8 +18,8 @@ REASONS: dict[str, str] = {
     "which may be left out; rows that end up empty show it.",
     "mask_turned": "With every event masked, nothing reaches the scores: the report blames the "
     "model for not reading its input, which is where the mask is used.",
-    "scores_bounded": "The bias for repeated items is added after the tanh: scores pile up at 1 and "
-    "-1, which are no bounds of their range.",
+    "scores_bounded": "The bias for repeated items is added after the tanh: scores pile up at 1 "
+    "and -1, which are no bounds of their range.",
     "whole_days": "Equal days are sorted by item, so that training depends on held-out items: the "
     "report names the split; order and times are among the red.",
     "validation_is_test": "The same events are validation and test: nothing is in training, and "
