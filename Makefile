@@ -65,6 +65,7 @@ docs: $(STAMP) ## Write the pages that are made from the program
 	@$(BIN)/python -m docs.generate.settings
 	@$(BIN)/python -m docs.generate.questions
 	@$(BIN)/python -m docs.generate.notices
+	@$(BIN)/python -m benchmarks.reliability.page
 	@$(BIN)/python -m docs.generate.index
 
 pictures: $(STAMP) browser ## Take the pictures of the docs (RUNS="project NAME": finished runs)
