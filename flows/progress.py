@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect.logging.configuration import setup_logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -118,6 +117,9 @@ def shown_in_terminal(quiet: bool) -> Iterator[None]:
     Args:
         quiet: Show problems only (for ``--json``); they go to standard error.
     """
+    # Prefect reads its settings when it is imported, so that has to wait for them.
+    from prefect.logging.configuration import setup_logging
+
     console = Console(stderr=quiet, highlight=False)
     handler = TerminalHandler(console, is_live=not quiet and sys.stdout.isatty())
     if quiet:
