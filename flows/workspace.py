@@ -7,10 +7,9 @@ its own that shares the project's cache, so stages whose inputs are the same are
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterable
@@ -142,8 +141,8 @@ def _create(folder: Path, settings: Settings, project: Path) -> None:
         yaml.dump(dag, file)
     if not (folder / ".dvc").is_dir():
         # DVC greets on the standard output, which belongs to --json.
-        with contextlib.redirect_stdout(io.StringIO()):
-            Repo.init(str(folder), no_scm=True).close()
+        logging.getLogger("dvc.repo.init").setLevel(logging.WARNING)
+        Repo.init(str(folder), no_scm=True).close()
     cache = project / ".dvc" / "cache"
     (folder / ".dvc" / "config").write_text(
         f"[core]\n    no_scm = True\n    analytics = false\n[cache]\n    dir = {cache}\n",

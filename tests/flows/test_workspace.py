@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,13 @@ def test_what_is_refused(project: Path, tmp_path: Path) -> None:
     assert not (project / "runs").exists()
 
 
-def test_a_new_run_prints_nothing(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    open_workspace(toy, overrides=["train.gru.num_layers=2"])
-    assert capfd.readouterr().out == "", "the standard output belongs to --json"
+def test_a_new_run_prints_nothing(toy: Path) -> None:
+    program = (
+        "import pathlib, sys\n"
+        "from flows.workspace import open_workspace\n"
+        "open_workspace(pathlib.Path(sys.argv[1]), overrides=['train.gru.num_layers=2'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(toy)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "", "the standard output belongs to --json"
