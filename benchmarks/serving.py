@@ -1,11 +1,11 @@
 """Latency and memory of serving event by event: `python -m benchmarks.serving`.
 
-Every model gets 10,000 users with a state each, then single events of random users; after each
-event the ten best of 100,000 items are asked for. Weights are random, as only time is measured.
-Each model runs in a process of its own on one CPU thread. Prints one JSON object: median and p99 of
-the whole answer and of its parts in milliseconds, and the memory of all states. Wall time is what a
-caller waits; CPU time of the thread is the same on an idle machine and says what the work costs
-on a busy one.
+Every model gets 10,000 users with a state each, of whom some have a history as long as the window;
+then single events of those arrive, and after each the ten best of 100,000 items are asked for.
+Weights are random, as only time is measured. Each model runs in a process of its own on one CPU
+thread. Prints one JSON object: median and p99 of the whole answer and medians of its parts in
+milliseconds, and the memory of all states. Wall time is what a caller waits; CPU time of the thread
+is the same on an idle machine and says what the work costs on a busy one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 import numpy as np
 import torch
 
+from tasks.serving.history import History
 from tasks.serving.incremental import IncrementalRecommender
 from tasks.settings import TrainSettings
 from tasks.training.models import NeuralModel, model_spec
@@ -26,6 +27,8 @@ from tasks.training.models import NeuralModel, model_spec
 MODELS = ("gru", "lstm", "sasrec", "xlstm")
 TOP_K = 10
 WARM_UP = 50
+ACTIVE_USERS = 200
+"""Users with a whole window of events, from whom the measured ones come."""
 
 
 def build(name: str, num_items: int, embedding_dim: int, max_seq_len: int):
@@ -46,7 +49,11 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
     )
     for user in range(options.users):
         serving.feed(str(user), int(generator.integers(1, options.items + 1)))
-    users = generator.integers(0, options.users, options.events + WARM_UP)
+    active = min(ACTIVE_USERS, options.users)
+    for user in range(active):
+        history = generator.integers(1, options.items + 1, options.max_seq_len)
+        serving.start(str(user), History(history, None))
+    users = generator.integers(0, active, options.events + WARM_UP)
     items = generator.integers(1, options.items + 1, options.events + WARM_UP)
     walls, cpus = np.empty((2, len(users), 2))
     for number, (user, item) in enumerate(zip(users, items, strict=True)):
