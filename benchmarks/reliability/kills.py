@@ -76,6 +76,12 @@ class Tally:
     """Tries that ended before the kill; they count as none."""
     failures: list[str] = field(default_factory=list)
 
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Tally:
+        """What earlier calls counted."""
+        counters = {name: Counter(row[name]) for name in ("by_mode", "truncated")}
+        return cls(**{**row, **counters})
+
     def as_row(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -147,7 +153,8 @@ def test_stage(
     seconds: float,
 ) -> None:
     """Kill a stage ``kills`` times, or for some time, each in a copy of its starting folder."""
-    rng = random.Random(stage.name)
+    # Other moments than those of the kills that were made before.
+    rng = random.Random(f"{stage.name} {tally.kills}")
     started = time.monotonic()
     while tally.kills < kills and time.monotonic() - started < seconds:
         mode = MODES[tally.kills % len(MODES)]
@@ -162,7 +169,8 @@ def test_stage(
                 tally.ended_first += not ended.was_killed
                 tally.kills += ended.was_killed
                 tally.by_mode[mode] += ended.was_killed
-                tally.truncated[_kind(ended.truncated)] += bool(ended.truncated)
+                if ended.truncated:
+                    tally.truncated[_kind(ended.truncated)] += 1
                 if rng.random() < 0.5:
                     for out in stage.outs:
                         shutil.rmtree(place / out, ignore_errors=True)
@@ -211,25 +219,26 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", help="a stage, such as 'train xlstm' (repeatable)"
     )
+    parser.add_argument("--go-on", action="store_true", help="add to the kills of earlier calls")
     parser.add_argument("--work", type=Path, help="folder that keeps the unbroken runs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     os.environ[DELIVER_LATER] = "1"
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     warm_up()
-    rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.work or Path(scratch)
         before = _start(folder / "start")
         for number, stage in enumerate(stages()):
             after = folder / f"after_{number}"
             seconds = _run_unbroken(stage, before, after)
-            tally = Tally(stage.name, seconds)
+            known = _read(options.out).get(stage.name) if options.go_on else None
+            tally = Tally.from_row(known) if known else Tally(stage.name, seconds)
             if not options.only or stage.name in options.only:
                 test_stage(
                     stage, before, found(after, stage), tally, options.kills, options.seconds
                 )
-                rows.append(tally.as_row())
+                _write(options.out, tally.as_row())
                 failed = f", {len(tally.failures)} FAILED" if tally.failures else ""
                 print(f"{stage.name}: {tally.kills} kills of {seconds:.2f} s{failed}", flush=True)
                 for failure in tally.failures[:3]:
@@ -237,7 +246,6 @@ def main() -> None:
                 if stage.name == (options.only or [""])[-1]:
                     break
             before = after
-    _write(options.out, rows)
 
 
 def _start(folder: Path) -> Path:
@@ -264,10 +272,15 @@ def _run_unbroken(stage: StageUnderTest, before: Path, after: Path) -> float:
     return float(json.loads(times.read_text()))
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the results; those of stages that were left out this time stay."""
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Results by stage."""
     known = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else []
-    by_name = {row["stage"]: row for row in [*known, *rows]}
+    return {row["stage"]: row for row in known}
+
+
+def _write(path: Path, row: dict[str, Any]) -> None:
+    """Write the result of a stage; those of the others stay."""
+    by_name = {**_read(path), row["stage"]: row}
     order = [stage.name for stage in stages()]
     kept = [by_name[name] for name in order if name in by_name]
     path.parent.mkdir(parents=True, exist_ok=True)
