@@ -65,7 +65,13 @@ def line_chart(
         alt.Chart(alt.Data(values=list(rows)))
         .mark_line(point=alt.OverlayMarkDef(size=18))
         .encode(
-            x=alt.X(f"{x}:Q", title=x_title, scale=across),
+            # Epochs, steps and positions are whole.
+            x=alt.X(
+                f"{x}:Q",
+                title=x_title,
+                scale=across,
+                axis=alt.Axis() if log_x else alt.Axis(tickMinStep=1),
+            ),
             y=alt.Y(f"{y}:Q", title=y_title, scale=scale),
             color=_colour(colour, rows),
             tooltip=[f"{colour}:N", f"{x}:Q", alt.Tooltip(f"{y}:Q", format=".4g")],

@@ -18,7 +18,8 @@ class Answer:
 
     Attributes:
         title: The question a reader comes with.
-        verdict: healthy, suspect, faulty or undetermined; the card's colour, never its only sign.
+        verdict: healthy, suspect, faulty, undetermined, or next for what is to be done; the card's
+            colour, never its only sign.
         short: The answer in a few words.
         lines: What it rests on.
         links: (id of a question, text) to read on.
@@ -145,7 +146,7 @@ def _blamed_first(findings: Row) -> list[Row]:
 def _next(records: Records, seeds: Sequence[int]) -> Answer:
     findings = records.findings
     if not findings:
-        return Answer("What to do next", "undetermined", "Run `assay diagnose`.")
+        return Answer("What to do next", "next", "Run `assay diagnose`.")
     steps = [findings["next_test"]] if findings.get("next_test") else []
     broken = _blamed_first(findings)
     if broken:
@@ -155,7 +156,7 @@ def _next(records: Records, seeds: Sequence[int]) -> Answer:
     if not steps:
         return Answer("What to do next", "healthy", "Nothing is left open.")
     first, *rest = [step[:1].upper() + step[1:] for step in steps]
-    return Answer("What to do next", "healthy", _sentence(first), tuple(map(_sentence, rest)))
+    return Answer("What to do next", "next", _sentence(first), tuple(map(_sentence, rest)))
 
 
 def _sentence(text: str) -> str:

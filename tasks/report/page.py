@@ -161,11 +161,14 @@ def _chart_sections(
 def _inside(records: Records) -> Row:
     plots = records.plots
     users = inside_plots.user_charts(plots)
-    texts = []
+    texts = [
+        f"{display(model)} is left out: its weights are not finite."
+        for model in plots.get("not_finite", [])
+    ]
     if not plots:
         texts.append(NO_PLOTS)
     elif not plots.get("norms"):
-        texts.append(NO_NEURAL)
+        texts += [] if texts else [NO_NEURAL]
     else:
         texts += [] if plots.get("gates") else [NO_XLSTM]
         texts += [] if plots.get("attention") else [NO_ATTENTION]

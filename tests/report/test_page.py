@@ -125,6 +125,10 @@ def test_a_run_without_neural_models_or_without_xlstm_says_so(
     page = render_page(dataclasses.replace(records, plots=gru), settings, "", ABOUT)
     assert NO_XLSTM in page
     assert NO_NEURAL not in page
+    broken = dataclasses.replace(records, plots={**data_only.plots, "not_finite": ["gru"]})
+    page = render_page(broken, settings, "", ABOUT)
+    assert "GRU is left out: its weights are not finite." in page
+    assert NO_NEURAL not in page
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ Row = dict[str, Any]
 LONGEST_LAG = 48
 RANKED_USERS = 512
 CUTOFF = 10
+MOST_SCORES = 16_000_000
+"""Scores held at once, 64 MB: fewer users at a time for a larger catalogue."""
 
 
 def gradient_by_lag(
@@ -125,8 +127,9 @@ def _gains(
     targets: Tensor,
 ) -> Tensor:
     ranks = []
-    for start in range(0, len(targets), 128):
-        part = slice(start, start + 128)
+    rows = max(1, MOST_SCORES // (recommender.num_items + 1))
+    for start in range(0, len(targets), rows):
+        part = slice(start, start + rows)
         scores = recommender.score(item_ids[part], lengths[part], times[part])
         ranks.append(rank_targets(scores, targets[part]))
     rank = torch.cat(ranks).double() if ranks else torch.zeros(0).double()

@@ -10,6 +10,7 @@ import torch
 from tasks.diagnostics.measurements.cures import Arm, run
 from tasks.diagnostics.measurements.loss_oracle import program_loss
 from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError, SubjectError
 
 Row = dict[str, Any]
 
@@ -22,14 +23,23 @@ def learning_rate_response(probe: Probe) -> list[Row]:
 
     Returns:
         Rows with multiple (of the declared rate) and loss on the first batch afterwards, in eval
-        mode; None where it is not finite.
+        mode; None where it is not finite or the program refuses to go on. Empty for a program
+        without batches or steps.
     """
-    batch = probe.all_batches[0]
-    rows = []
-    for multiple in MULTIPLES:
-        model = probe.model()
+    try:
+        return [
+            {"multiple": multiple, "loss": _loss_after(probe, multiple)} for multiple in MULTIPLES
+        ]
+    except (NotMeasuredError, NotOfferedError):
+        return []
+
+
+def _loss_after(probe: Probe, multiple: float) -> float | None:
+    model = probe.model()
+    try:
         run(probe, model, Arm(STEPS, rate=multiple), probe.seed, every=STEPS + 1)
         with torch.no_grad():
-            loss = float(program_loss(probe, model, batch))
-        rows.append({"multiple": multiple, "loss": loss if math.isfinite(loss) else None})
-    return rows
+            loss = float(program_loss(probe, model, probe.all_batches[0]))
+    except SubjectError:  # a program may stop at a loss that is not finite
+        return None
+    return loss if math.isfinite(loss) else None

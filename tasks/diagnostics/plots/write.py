@@ -34,6 +34,8 @@ def measure_plots(
 ) -> dict[str, Any]:
     """Return the plots' data by name; what does not apply to the run is empty.
 
+    Models with weights that are not finite are named as ``not_finite`` and left out.
+
     Args:
         workspace: Folder with prepared data and finished trainings.
         models: Names of the run's models; those without a finished neural training are left out.
@@ -46,6 +48,10 @@ def measure_plots(
     data = PreparedData.load(workspace / "data" / "prepared")
     found: dict[str, Any] = {"data": data_shape.describe(data, max_seq_len)}
     trained = trained_models(workspace, models, seed)
+    broken = [name for name, model in trained.items() if not _is_finite(model)]
+    if broken:
+        found["not_finite"] = broken
+    trained = {name: model for name, model in trained.items() if name not in broken}
     average = choose_users(data, AVERAGED_USERS)
     if not trained or len(average) == 0:
         return found
@@ -121,6 +127,10 @@ def rounded(value: Any) -> Any:
         short = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
         return short if abs(short) < float("inf") else None
     return value
+
+
+def _is_finite(model: NeuralRecommender) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in model.model.parameters())
 
 
 def _labels(workspace: Path) -> list[str]:

@@ -197,3 +197,7 @@ def test_files_for_a_run_with_and_without_neural_models(
     with_attention = measured()
     assert {"attention", "order", "lags", "norms", "spectrum", "map", "paths"} <= with_attention
     assert "gates" not in with_attention
+    with torch.no_grad():
+        model.model.item_embedding.weight[3, 0] = float("nan")
+    model.save(workspace / "artifacts" / "models" / "sasrec" / "seed_0")
+    assert measured() == {"data", "not_finite"}
