@@ -70,6 +70,7 @@ docs: $(STAMP) ## Write the pages that are made from the program
 
 pictures: $(STAMP) browser ## Take the pictures of the docs (RUNS="project NAME": finished runs)
 	@$(BIN)/python -m benchmarks.report_pictures $(RUNS)
+	@$(BIN)/python -m benchmarks.ui_pictures
 
 browser: # the browser tests skip with a reason where this can't install one
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
