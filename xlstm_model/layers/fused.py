@@ -62,7 +62,7 @@ def conv_silu(
         return F.silu(y), state
     start = conv.initial_state(len(x)) if state is None else state
     nothing = [None] * (len(mixing.MixParameters._fields) - 2)
-    mixed, *_ = mixing.Mix.apply(x, start, mask, *_conv_weights(conv), *nothing)
+    mixed, *_ = mixing.mix(x, start, mask, *_conv_weights(conv), *nothing)
     return mixed, conv.next_state(x, mask, state)
 
 
@@ -107,7 +107,7 @@ def mlstm_inputs(
         start = state
         if conv is not None and state is None:
             start = conv.initial_state(len(x))
-        mixed, q, k, v, preact = mixing.Mix.apply(x, start, mask, *_conv_weights(conv), *weights)
+        mixed, q, k, v, preact = mixing.mix(x, start, mask, *_conv_weights(conv), *weights)
         after = x[:, :0] if conv is None else conv.next_state(x, mask, state)
         return MixedInputs(mixed, q, k, v, *preact.chunk(2, dim=-1)), after
     mixed, after = conv_silu(conv, x, mask, state)
@@ -141,7 +141,7 @@ def gated_merge(
     is_known = h.dim() == 4 and (norm is None or norm.kind == "layer")
     if is_known and _fits((mixed, z), (h, skip, scale)):
         eps = 0.0 if norm is None else norm.eps
-        return mixing.Merge.apply(h.contiguous(), mixed, z, scale, skip, eps)
+        return mixing.merge(h.contiguous(), mixed, z, scale, skip, eps)
     merged = h.flatten(-2) if norm is None else norm(h)
     return (merged + skip * mixed) * F.silu(z)
 
@@ -154,6 +154,10 @@ def _fits(sequences: tuple[Tensor, ...], weights: Iterable[Tensor | None]) -> bo
     """Whether the kernels can take these sequences (B, S, C) and weights."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    return library.fits(*sequences, *weights) and all(
-        x.stride(2) == 1 and x.stride(0) == x.shape[1] * x.stride(1) for x in sequences
-    )
+    if not library.fits(*sequences, *weights):
+        return False
+    for x in sequences:
+        batch, row, feature = x.stride()
+        if feature != 1 or batch != x.shape[1] * row:
+            return False
+    return True

@@ -43,12 +43,13 @@ def fits(*tensors: Tensor | None) -> bool:
     >>> fits(torch.zeros(1, dtype=torch.float64))
     False
     """
-    given = [x for x in tensors if x is not None]
-    return (
-        not _disabled
-        and all(x.dtype == torch.float32 and x.device.type == "cpu" for x in given)
-        and load_library() is not None
-    )
+    if _disabled or load_library() is None:
+        return False
+    # A plain loop: one recurrent step asks this several times within microseconds.
+    for x in tensors:
+        if x is not None and (x.dtype is not torch.float32 or not x.is_cpu):
+            return False
+    return True
 
 
 @contextmanager
@@ -73,7 +74,7 @@ def num_parts(count: int) -> int:
     >>> num_parts(1)
     1
     """
-    return max(1, min(torch.get_num_threads(), count))
+    return 1 if count < 2 else max(1, min(torch.get_num_threads(), count))
 
 
 def call(
@@ -96,11 +97,11 @@ def call(
     packed_sizes = (ctypes.c_int64 * len(sizes))(*sizes)
     packed_numbers = (ctypes.c_double * len(numbers))(*numbers)
     pointers = (ctypes.c_void_p * len(tensors))(
-        *(None if x is None else x.data_ptr() for x in tensors)
+        *[None if x is None else x.data_ptr() for x in tensors]
     )
 
     def run(part: int, first: int, last: int) -> None:
-        rows = (ctypes.c_int64(x) for x in (first, last, part))
+        rows = ctypes.c_int64(first), ctypes.c_int64(last), ctypes.c_int64(part)
         function(packed_sizes, packed_numbers, pointers, *rows)
 
     parts = num_parts(count)

@@ -54,19 +54,9 @@ class Mix(torch.autograd.Function):
         ctx: Any, x: Tensor, state: Tensor | None, mask: Tensor | None, *weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """x: (B, S, C), rows contiguous; state: (B, taps - 1, C); mask: bool (B, S)."""
-        given = MixParameters(*weights)
-        B, S, C = x.shape
-        state = None if state is None else state.contiguous()
-        mask = None if mask is None else mask.contiguous()
-        sizes = _mix_sizes(x, given)
-        mixed = x.new_empty(B, S, C)
-        outputs: list[Tensor | None] = [None] * 4
-        if given.igate is not None:
-            outputs = [x.new_empty(B, S, width) for width in (C, C, C, sizes[-1])]
-        pointers = [x, state, mask, *_contiguous(given), mixed, *outputs]
-        library.call("mix_forward", sizes, pointers, B)
+        outputs = _mix_forward(x, state, mask, MixParameters(*weights))
         ctx.save_for_backward(x, state, mask, *weights)
-        return mixed, *outputs
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -93,6 +83,31 @@ class Mix(torch.autograd.Function):
         return grad_x, grad_state, None, *results
 
 
+def mix(
+    x: Tensor, state: Tensor | None, mask: Tensor | None, *weights: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """``Mix``, without what gradients need where there are none."""
+    if torch.is_grad_enabled():
+        return Mix.apply(x, state, mask, *weights)
+    return _mix_forward(x, state, mask, MixParameters(*weights))
+
+
+def _mix_forward(
+    x: Tensor, state: Tensor | None, mask: Tensor | None, given: MixParameters
+) -> tuple[Tensor | None, ...]:
+    B, S, C = x.shape
+    state = None if state is None else state.contiguous()
+    mask = None if mask is None else mask.contiguous()
+    sizes = _mix_sizes(x, given)
+    mixed = x.new_empty(B, S, C)
+    outputs: list[Tensor | None] = [None] * 4
+    if given.igate is not None:
+        outputs = [x.new_empty(B, S, width) for width in (C, C, C, sizes[-1])]
+    pointers = [x, state, mask, *_contiguous(given), mixed, *outputs]
+    library.call("mix_forward", sizes, pointers, B)
+    return mixed, *outputs
+
+
 def _mix_sizes(x: Tensor, given: MixParameters) -> list[int]:
     taps = 0 if given.taps is None else given.taps.shape[-1]
     gates = 0 if given.igate is None else 2 * len(given.igate)
@@ -117,9 +132,7 @@ class Merge(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         """h: (B, S, heads, width) contiguous; mixed, z: (B, S, C), rows contiguous."""
-        out = h.new_empty(mixed.shape)
-        sizes = _merge_sizes(h, mixed, z, scale)
-        library.call("merge_forward", sizes, [h, mixed, z, scale, skip, out], sizes[0], [eps])
+        out = _merge_forward(h, mixed, z, scale, skip, eps)
         ctx.save_for_backward(h, mixed, z, scale, skip)
         ctx.eps = eps
         return out
@@ -136,6 +149,23 @@ class Merge(torch.autograd.Function):
         library.call("merge_backward", sizes, pointers, sizes[0], [ctx.eps])
         of_scale, of_skip = sums.sum(0)
         return *grads, None if scale is None else of_scale, of_skip, None
+
+
+def merge(
+    h: Tensor, mixed: Tensor, z: Tensor, scale: Tensor | None, skip: Tensor, eps: float
+) -> Tensor:
+    """``Merge``, without what gradients need where there are none."""
+    work = Merge.apply if torch.is_grad_enabled() else _merge_forward
+    return work(h, mixed, z, scale, skip, eps)
+
+
+def _merge_forward(
+    h: Tensor, mixed: Tensor, z: Tensor, scale: Tensor | None, skip: Tensor, eps: float
+) -> Tensor:
+    out = h.new_empty(mixed.shape)
+    sizes = _merge_sizes(h, mixed, z, scale)
+    library.call("merge_forward", sizes, [h, mixed, z, scale, skip, out], sizes[0], [eps])
+    return out
 
 
 def _merge_sizes(h: Tensor, mixed: Tensor, z: Tensor, scale: Tensor | None) -> list[int]:

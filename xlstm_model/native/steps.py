@@ -12,8 +12,9 @@ def fits(*tensors: Tensor) -> bool:
     """Whether the kernels can take a step: no gradient, no tracing, and ``library.fits``."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return not wants_gradient and library.fits(*tensors)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        return False
+    return library.fits(*tensors)
 
 
 def mlstm_step(
