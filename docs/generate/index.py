@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = Path("docs") / "README.md"
 DECISIONS = Path("docs") / "decisions" / "README.md"
 GROUPS = {
-    "Start": ("tutorial", "using_the_model", "mlflow_ui", "prefect_ui"),
+    "Start": ("tutorial", "reading_the_report", "using_the_model", "mlflow_ui", "prefect_ui"),
     "The diagnosis": (
         *("reading_a_diagnosis", "diagnosis", "questions/README", "own_model"),
         *("public_packages", "fault_benchmark", "own_faults"),
