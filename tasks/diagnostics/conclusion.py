@@ -62,9 +62,14 @@ def next_test(findings: tuple[Finding, ...], first: Check | None) -> str:
 def calls_for_interventions(diagnosis: Diagnosis) -> bool:
     """Whether a symptom is all that was found: something is wrong and nothing says what.
 
-    A symptom beside a cause calls for nothing: the cause explains it.
+    A symptom beside a cause calls for nothing: the cause explains it. One that is only described,
+    by no test, is reported: healthy programs show it too, and trainings are dear.
     """
-    return diagnosis.stage == "symptom"
+    return diagnosis.stage == "symptom" and any(
+        check.broken and check.stage == "symptom" and check.rule != "descriptive"
+        for finding in diagnosis.findings
+        for check in finding.checks
+    )
 
 
 def with_options(diagnosis: Diagnosis, options: str) -> Diagnosis:

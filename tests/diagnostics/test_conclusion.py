@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tasks.diagnostics.conclusion import calls_for_interventions, with_options
 from tasks.diagnostics.engine import Diagnosis, diagnose_findings
 from tasks.diagnostics.finding import Check, Limit, conclude
@@ -40,6 +42,9 @@ def test_a_suspicion_and_a_symptom_are_called_that() -> None:
     alone = diagnosis(broken("symptom"))
     assert alone.headline.startswith("A symptom without a known cause (G1 question_1)")
     assert calls_for_interventions(alone)
+    described = dataclasses.replace(broken("symptom", "suspect"), rule="descriptive")
+    assert not calls_for_interventions(diagnosis(described))
+    assert calls_for_interventions(diagnosis(described, broken("symptom", "suspect")))
 
 
 def test_nothing_found_says_how_much_is_open_and_what_is_cheapest() -> None:
