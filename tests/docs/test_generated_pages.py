@@ -38,7 +38,7 @@ def test_rows_state_type_default_range_and_reader(repository: Path) -> None:
             if line.startswith("| `")}  # fmt: skip
     assert "| float | `0.8` | > 0.0, < 1.0 |" in rows["`val_quantile`"]
     assert "| choice | `cross_entropy` | `cross_entropy`, `sampled_softmax`" in rows["`loss`"]
-    assert rows["`num_sample_users`"].endswith("| report |")
+    assert rows["`num_sample_users`"].endswith("| diagnose, report |")
     assert rows["`register_champion`"].endswith(f"| {settings.NOT_TRACKED} |")
     assert "train" in rows["`pattern`"].rpartition("Blocks in order")[2]
 
