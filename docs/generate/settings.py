@@ -27,6 +27,8 @@ listed at once.
 trainings of the models concerned; what depends on a stage follows it.
 """
 NOT_TRACKED = "every stage that logs; nothing runs again"
+COMMANDS = {"recommend": "`assay recommend`; nothing runs again"}
+"""Who reads the sections no stage does."""
 BOUNDS = (("ge", "≥ {}"), ("gt", "> {}"), ("le", "≤ {}"), ("lt", "< {}"))
 SIZES = (("min_length", "length ≥ {}"), ("max_length", "length ≤ {}"))
 
@@ -74,7 +76,7 @@ def _row(path: str, name: str, field: FieldInfo, stages: dict[str, list[str]]) -
         f"`{_yaml(default)}`",
         choices or _range(field),
         _one_line(field.description or ""),
-        ", ".join(_readers(path, stages)) or NOT_TRACKED,
+        ", ".join(_readers(path, stages)) or COMMANDS.get(path.split(".")[0], NOT_TRACKED),
     ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
