@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,9 @@ class Records:
     explanations: list[Row] = field(default_factory=list)
 
 
+NAMED_PLOTS = ("gates", "attention", "map", "paths")
+"""Plots whose rows name an item."""
+
 EXPLANATIONS = Path("artifacts") / "report" / "explanations.json"
 
 
@@ -91,6 +96,20 @@ def read_records(workspace: Path, models: tuple[str, ...], seeds: tuple[int, ...
         checks=_by_name(workspace / "artifacts" / "checks" / "findings"),
         explanations=_list(workspace / EXPLANATIONS),
     )
+
+
+def with_names(records: Records, names: Mapping[str, str]) -> Records:
+    """Return the records with items of the plots by name; those without one keep their raw id."""
+    plots = {
+        kind: [
+            {**row, "item": names.get(row["item"], row["item"])} if "item" in row else row
+            for row in rows
+        ]
+        if kind in NAMED_PLOTS
+        else rows
+        for kind, rows in records.plots.items()
+    }
+    return dataclasses.replace(records, plots=plots)
 
 
 def _by_name(folder: Path) -> Row:

@@ -10,7 +10,7 @@ from typing import Any
 from tasks import tracking
 from tasks.report.headline import headlines
 from tasks.report.page import Provenance, render_page
-from tasks.report.records import read_records
+from tasks.report.records import read_records, with_names
 from tasks.settings import Settings
 
 REPORT = Path("artifacts") / "report" / "report.html"
@@ -25,11 +25,15 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
 
     Raises:
         MissingRecordError: the evaluation is absent or a record is damaged.
+        CatalogueError: the table of item names can't be used.
     """
-    from tasks.serving import explain_stage  # loads torch
+    from tasks.serving import catalogue, explain_stage  # loads torch
 
     explain_stage.run(settings, workspace)
     records = read_records(workspace, settings.experiment.models, settings.experiment.seeds)
+    if settings.recommend.item_table:
+        names = catalogue.read_item_table(workspace / settings.recommend.item_table)
+        records = with_names(records, names)
     settings_text = (workspace / "params.yaml").read_text(encoding="utf-8")
     page = render_page(records, settings, settings_text, _provenance(workspace))
     path = workspace / REPORT

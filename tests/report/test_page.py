@@ -13,7 +13,7 @@ import pytest
 from tasks.diagnostics.stages import STAGES
 from tasks.report.diagnosis_view import NO_DIAGNOSIS, STAGE_GROUPS, group_of
 from tasks.report.page import NO_NEURAL, NO_PLOTS, NO_XLSTM, Provenance, render_page
-from tasks.report.records import MissingRecordError, Records, read_records
+from tasks.report.records import MissingRecordError, Records, read_records, with_names
 from tasks.settings import Settings, settings_from_dict
 from tests.report.browser import opened
 from tests.report.conftest import HOSTILE
@@ -129,6 +129,15 @@ def test_a_run_without_neural_models_or_without_xlstm_says_so(
     page = render_page(broken, settings, "", ABOUT)
     assert "GRU is left out: its weights are not finite." in page
     assert NO_NEURAL not in page
+
+
+def test_items_are_shown_by_name_where_they_have_one(records: Records, settings: Settings) -> None:
+    named = with_names(records, {HOSTILE: "<b>Star & Wars</b>", "b": "unused"})
+    page = render_page(named, settings, "", ABOUT)
+    for kind in ("inside-map", "inside-paths", "user-0-gates-xlstm", "user-0-reads-sasrec-block-0"):
+        assert "<b>Star & Wars</b>" in json.dumps(specs_of(page)[kind])
+    assert "<b>Star" not in page
+    assert records.plots["data"] == named.plots["data"]
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
