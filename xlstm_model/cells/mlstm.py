@@ -25,6 +25,7 @@ from xlstm_model.cells.mlstm_gates import denominator_floor
 from xlstm_model.cells.mlstm_op import mlstm_chunkwise_op
 from xlstm_model.cells.mlstm_plain import chunkwise_plain
 from xlstm_model.cells.states import MLSTMState, compute_dtype, empty_mlstm_state
+from xlstm_model.kernels import mlstm as mlstm_kernels
 from xlstm_model.native import steps
 from xlstm_model.tracing import must_be_visible
 
@@ -55,7 +56,8 @@ def mlstm_chunkwise(
         v: Values (B, NH, S, DHV).
         igate_preact: Logarithm of the input gate (B, NH, S), any finite number.
         fgate_preact: Forget gate before the sigmoid (B, NH, S), any finite number.
-        chunk_size: Most positions in a chunk, at least 1; chunks are made equally long.
+        chunk_size: Most positions in a chunk, at least 1; chunks are made equally long. Kernels for
+            GPUs choose their own.
         state: What an earlier call returned; empty when absent.
         mask: Bool (B, S), True = real; all real when absent. A padded position, wherever it stands
             and whatever it holds, leaves the state as it was, and its output is 0.
@@ -81,10 +83,15 @@ def mlstm_chunkwise(
     check_eps(eps)
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; expected at least 1, for example 64.")
-    log_i, log_f = _log_gates(igate_preact, fgate_preact, mask)
+    visible = must_be_visible()
+    gates = (igate_preact, fgate_preact)
+    if not visible and mlstm_kernels.fits(q, k, v, gates, eps):
+        h, *end = mlstm_kernels.mlstm(q, k, v, *gates, state, mask)
+        return h, MLSTMState(*end)
+    log_i, log_f = log_gates(*gates, mask)
     num_chunks = -(-S // chunk_size)
     dtype = compute_dtype(q.dtype)
-    if must_be_visible():
+    if visible:
         if state is None:
             state = empty_mlstm_state(B, NH, DK, v.shape[-1], device=q.device, dtype=dtype)
         h, *end = chunkwise_plain(q, k, v, log_i, log_f, state, mask, eps, num_chunks)
@@ -181,7 +188,7 @@ def mlstm_step(
     return (numerator / denominator.unsqueeze(-1)).to(out_dtype), MLSTMState(c, n, m)
 
 
-def _log_gates(
+def log_gates(
     igate_preact: Tensor, fgate_preact: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Logarithms of both gates in float64: -inf and 0 at padding, where nothing happens."""

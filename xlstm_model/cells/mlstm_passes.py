@@ -100,7 +100,7 @@ def backward_pass(
     grad_f = grad_f.flip(-1).cumsum(-1).flip(-1)
     grad_m = None if start is None else _inner(start, borders, 0).view(heads)
     if arguments.eps or grad_last is not None:
-        through = _path_gradient(arguments, path, grad_last)
+        through = path_gradient(arguments, path, grad_last)
         grad_i, grad_f = grad_i + through[0], grad_f + through[1]
         grad_m = through[2] if grad_m is None else grad_m + through[2]
     return *dense, grad_i, grad_f, start, grad_m
@@ -129,7 +129,7 @@ def _inner(grad: Memory, borders: Memory, border: int) -> Tensor:
     return matrix + (grad.n * borders.n[border]).sum(-1, dtype=torch.float64)
 
 
-def _path_gradient(
+def path_gradient(
     arguments: Arguments, grad_path: Tensor | None, grad_last: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of log_i, log_f and m through the running maximum itself.

@@ -9,6 +9,7 @@ from xlstm_model.cells.reference import slstm_reference
 from xlstm_model.cells.slstm_op import slstm_sequence_op
 from xlstm_model.cells.slstm_step import GateKind, check_slstm
 from xlstm_model.cells.states import SLSTMState, compute_dtype, empty_slstm_state
+from xlstm_model.kernels import slstm as slstm_kernels
 from xlstm_model.tracing import must_be_visible
 
 
@@ -55,6 +56,11 @@ def slstm_sequence(
         return slstm_reference(
             gates_preact, recurrent_weight, bias, state=state, mask=mask, gate=gate
         )
+    if slstm_kernels.fits(gates_preact, recurrent_weight, bias):
+        h, *end = slstm_kernels.slstm(
+            gates_preact, recurrent_weight, bias, state, mask, gate == "sigmoid"
+        )
+        return h, SLSTMState(*end)
     if state is None:
         dtype = compute_dtype(gates_preact.dtype)
         state = empty_slstm_state(B, NH, DH, device=gates_preact.device, dtype=dtype)

@@ -1,0 +1,79 @@
+"""The full catalogue's cross-entropy on GPUs against PyTorch's in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.xlstm_model.kernels.comparison import compare, draw
+from xlstm_model.kernels.cross_entropy import fits, negative_log_likelihood
+
+pytestmark = [
+    pytest.mark.usefixtures("poisoned"),
+    # The interpreter calculates with NumPy, which warns of numbers that are chosen away.
+    pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
+]
+
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
+
+
+def _leaves(T, V, D, rng, dtype, device, with_bias):
+    leaves = [draw((T, D), rng, dtype, device), draw((V, D), rng, dtype, device, 0.3)]
+    return leaves + ([draw((V,), rng, torch.float32, device)] if with_bias else [])
+
+
+def _run(targets):
+    def run(hidden, weight, bias=None):
+        return negative_log_likelihood(hidden, weight, bias, targets)
+
+    return run
+
+
+def _reference(targets):
+    def run(hidden, weight, bias=None):
+        scores = (hidden @ weight.T + (0.0 if bias is None else bias))[:, 1:]
+        lost = F.cross_entropy(scores, targets - 1, reduction="none", ignore_index=-1)
+        return lost, scores.logsumexp(1)
+
+    return run
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("with_bias", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize("shape", [(1, 2, 3), (130, 70, 16), (70, 200, 40)], ids=str)
+def test_equals_float64(rng, device, dtype, with_bias, shape):
+    T, V, D = shape
+    leaves = _leaves(T, V, D, rng, dtype, device, with_bias)
+    targets = torch.randint(1, V, (T,), generator=rng).to(device)
+    for grads_of in ((0,), (0, 1)):
+        compare(_run(targets), _reference(targets), leaves, grads_of, TOLERANCE[dtype])
+
+
+def test_padding_costs_nothing_and_gets_nothing(rng, device):
+    leaves = _leaves(9, 6, 16, rng, torch.float32, device, True)
+    targets = torch.tensor([1, 0, 5, 0, 2, 3, 4, 0, 1], device=device)
+    compare(_run(targets), _reference(targets), leaves, (0, 1), 2e-5)
+    lost, _ = negative_log_likelihood(*leaves, targets)
+    to_hidden, to_weight, to_bias = torch.autograd.grad(lost.sum(), leaves)
+    assert not lost[targets == 0].any()
+    assert not to_hidden[targets == 0].any()
+    assert not to_weight[0].any()
+    assert to_bias[0] == 0
+
+
+def test_hard_scores_stay_finite(rng, device):
+    leaves = _leaves(5, 40, 16, rng, torch.float32, device, False)
+    with torch.no_grad():
+        leaves[0].mul_(1e3)
+    targets = torch.randint(1, 40, (5,), generator=rng).to(device)
+    compare(_run(targets), _reference(targets), leaves, (0,), 2e-4)
+
+
+def test_fits_only_what_was_written_for(device):
+    x = torch.zeros(2, 16, device=device)
+    assert fits(x, x, None)
+    assert not fits(x.double(), x.double(), None)
+    assert not fits(x.bfloat16(), x, None)
+    assert not fits(torch.zeros(2, 300, device=device), torch.zeros(2, 300, device=device), None)

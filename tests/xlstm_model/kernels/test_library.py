@@ -1,0 +1,52 @@
+"""Where the GPU kernels are chosen, and what is said where they can't be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from xlstm_model.kernels import library
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A CUDA device as the selection sees it."""
+    library._device_fits.cache_clear()
+    library._has_triton.cache_clear()
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(library, "_has_triton", lambda: True)
+    monkeypatch.setattr(library, "_shared_memory", lambda _: 227 * 1024)
+    yield torch.device("cuda")
+    library._device_fits.cache_clear()
+
+
+def test_a_fitting_gpu_is_taken(gpu):
+    assert library._device_fits(gpu)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("_has_triton", lambda: False, "pip install triton"),
+        ("_shared_memory", lambda _: 99 * 1024, "160 KiB"),
+    ],
+    ids=["no triton", "little memory"],
+)
+def test_others_are_told_why_once(gpu, monkeypatch, name, value, words):
+    monkeypatch.setattr(library, name, value)
+    with pytest.warns(RuntimeWarning, match=words):
+        assert not library._device_fits(gpu)
+    assert not library._device_fits(gpu)
+
+
+def test_old_gpus_go_without(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.warns(RuntimeWarning, match="older than"):
+        assert not library._device_fits(gpu)
+
+
+def test_wide_and_half_numbers_do_not_fit():
+    assert not library.fits(torch.zeros(1, dtype=torch.float64))
+    assert not library.fits(torch.zeros(1, dtype=torch.float16))

@@ -1,0 +1,113 @@
+"""The mLSTM's GPU kernels against the cell in float64, position by position."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.xlstm_model.kernels.comparison import compare, draw
+from xlstm_model.cells import MLSTMState, compute_dtype, mlstm_chunkwise, mlstm_reference
+from xlstm_model.kernels import mlstm as kernels
+
+pytestmark = [
+    pytest.mark.usefixtures("poisoned"),
+    # The interpreter calculates with NumPy, which warns of numbers that are chosen away.
+    pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
+]
+
+TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 4e-2}
+
+
+def _state(B, NH, DK, DV, rng, device):
+    shapes = [(B, NH, DK, DV), (B, NH, DK), (B, NH)]
+    return [draw(shape, rng, torch.float32, device) for shape in shapes]
+
+
+def _inputs(B, NH, S, DK, DV, rng, dtype, device, gates=1.0):
+    """q, k, v in the memory blocks give them, and gates with strides."""
+    dense = [draw((B, NH, S, d), rng, dtype, device) for d in (DK, DK, DV)]
+    igate, fgate = (draw((B, NH, S), rng, dtype, device, gates) for _ in range(2))
+    with torch.no_grad():
+        fgate += 2.0
+    return [*dense, igate, fgate]
+
+
+def _check(leaves, mask, plan, with_state, grads_of=(0, 1, 2, 3), tolerance=None):
+    def run(*tensors):
+        state = tensors[5:] if with_state else None
+        h, *end = kernels.mlstm(*tensors[:5], state, mask, plan)
+        return h.float().clamp(-3, 3), *end
+
+    def reference(*tensors):
+        state = MLSTMState(*tensors[5:]) if with_state else None
+        h, end = mlstm_reference(*tensors[:5], state=state, mask=mask)
+        return h.clamp(-3, 3), *end
+
+    dtype = leaves[0].dtype
+    compare(run, reference, leaves, grads_of, tolerance or TOLERANCE[dtype])
+
+
+CARRIED = kernels.Plan(16, True, 0, 4, 4, 1)
+PARALLEL = kernels.Plan(16, False, 0, 4, 4, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("plan", [CARRIED, PARALLEL], ids=["carried", "parallel"])
+@pytest.mark.parametrize("seq_len", [1, 16, 39])
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("with_state", [False, True], ids=["empty", "started"])
+def test_equals_the_reference(rng, device, dtype, plan, seq_len, masked, with_state):
+    B, NH, DK, DV = 2, 2, 5, 20
+    plan = plan._replace(tile=32 if plan.carry else 16)
+    leaves = _inputs(B, NH, seq_len, DK, DV, rng, dtype, device)
+    leaves += _state(B, NH, DK, DV, rng, device) if with_state else []
+    mask = (torch.rand(B, seq_len, generator=rng) < 0.7).to(device) if masked else None
+    _check(leaves, mask, plan, with_state)
+    _check(leaves, mask, plan, with_state, grads_of=(0,))
+
+
+@pytest.mark.parametrize("head_dim", [16, 24, 64, 128, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_any_head_size(rng, device, head_dim, dtype):
+    if head_dim > kernels.WIDEST_HEAD[dtype]:
+        pytest.skip("runs in PyTorch's operations")
+    leaves = _inputs(1, 2, 70, head_dim, head_dim, rng, dtype, device)
+    _check(leaves, None, None, False)
+
+
+@pytest.mark.parametrize("pull", [30.0, 500.0])
+@pytest.mark.parametrize("plan", [CARRIED, PARALLEL], ids=["carried", "parallel"])
+def test_hard_gates(rng, device, pull, plan):
+    leaves = _inputs(2, 1, 40, 16, 16, rng, torch.float32, device, gates=pull)
+    # Denominators near 0 amplify the rounding of float32 in any form of the cell.
+    _check(leaves, None, plan._replace(tile=16), False, grads_of=(0,), tolerance=2e-2)
+
+
+def test_padding_may_hold_anything(rng, device):
+    leaves = _inputs(2, 2, 20, 16, 16, rng, torch.float32, device)
+    mask = torch.arange(20, device=device) < torch.tensor([[20], [7]], device=device)
+    spoiled = [x.detach().clone() for x in leaves]
+    for x in spoiled:
+        x[1, :, 7:] = torch.nan
+        x.requires_grad_()
+    results = [kernels.mlstm(*x, None, mask) for x in (leaves, spoiled)]
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+    assert not results[1][0][1, :, 7:].any()
+    for x in torch.autograd.grad(results[1][0].sum(), spoiled):
+        assert torch.isfinite(x).all()
+        assert not x[1, :, 7:].any()
+
+
+def test_the_cell_takes_them(rng, device, monkeypatch):
+    called = []
+    run = kernels.forward
+    monkeypatch.setattr(kernels, "forward", lambda *x: called.append(1) or run(*x))
+    leaves = _inputs(1, 1, 5, 8, 8, rng, torch.float32, device)
+    h, state = mlstm_chunkwise(*leaves)
+    assert called
+    assert state.c.dtype == compute_dtype(h.dtype)
+    mlstm_chunkwise(*leaves, eps=1e-6)
+    mlstm_chunkwise(*(x.double() for x in leaves))
+    assert len(called) == 1

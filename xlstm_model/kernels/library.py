@@ -1,0 +1,113 @@
+"""Kernels for GPUs, written in Triton: whether they can run here, and on which tensors.
+
+Triton comes with PyTorch's builds for GPUs. Without it, on GPUs older than Ampere or with little
+shared memory, and in dtypes the kernels do not know, everything runs in PyTorch's own operations,
+to the same results.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.bfloat16, torch.float32)
+"""What the kernels read. Float16 does not hold the range of an exponential gate's memory."""
+OLDEST_CAPABILITY = (8, 0)
+"""First generation with matrix units for bfloat16."""
+
+SHARED_MEMORY = 160 * 1024
+"""Bytes on the chip that a program may need; what data-centre GPUs have since Ampere."""
+
+_disabled = 0
+
+
+@cache
+def is_interpreted() -> bool:
+    """Whether Triton interprets its kernels on the CPU (``TRITON_INTERPRET=1``), for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1" and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def _device_fits(device: torch.device) -> bool:
+    """Whether kernels run on this device; says once why a GPU goes without."""
+    if device.type != "cuda":
+        return is_interpreted()
+    if torch.version.hip is not None:
+        reason = "they were written for NVIDIA's"
+    elif not _has_triton():
+        reason = "the package triton is not installed; install it with pip install triton"
+    elif torch.cuda.get_device_capability(device) < OLDEST_CAPABILITY:
+        reason = "it is older than compute capability 8.0"
+    elif _shared_memory(device) < SHARED_MEMORY:
+        reason = f"its multiprocessors lend a program less than {SHARED_MEMORY // 1024} KiB"
+    else:
+        return True
+    warnings.warn(
+        f"xlstm_model runs without its GPU kernels on {torch.cuda.get_device_name(device)}: "
+        f"{reason}. Results are the same, several times slower.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False
+
+
+def _shared_memory(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+
+
+def fits(*tensors: Tensor | None) -> bool:
+    """Whether the kernels can take these tensors: dtype, device, Triton present.
+
+    >>> fits(torch.zeros(1, dtype=torch.float64))
+    False
+    """
+    if _disabled:
+        return False
+    given = [x for x in tensors if x is not None]
+    return all(x.dtype in DTYPES for x in given) and all(_device_fits(x.device) for x in given)
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Run in PyTorch's operations even where the kernels could; to compare them.
+
+    >>> with disabled():
+    ...     fits(torch.zeros(1))
+    False
+    """
+    global _disabled
+    _disabled += 1
+    try:
+        yield
+    finally:
+        _disabled -= 1
+
+
+def precision(dtype: torch.dtype) -> str:
+    """How float32 operands are multiplied: as three products of 11-bit parts, to float32 accuracy.
+
+    >>> precision(torch.bfloat16), precision(torch.float32)
+    ('tf32', 'tf32x3')
+    """
+    return "tf32x3" if dtype == torch.float32 else "tf32"
+
+
+def power_of_two(size: int) -> int:
+    """The least tile width for so many columns: a power of two of at least 16.
+
+    >>> power_of_two(3), power_of_two(48)
+    (16, 64)
+    """
+    return max(16, 1 << (size - 1).bit_length())
