@@ -26,6 +26,14 @@ from tasks.tuning.space import drawn_section, tunable
 from tasks.tuning.trial import load_data, run_trial
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+WITHOUT_EFFECT = (
+    "device",
+    "num_threads",
+    "record_every_steps",
+    "checkpoint_every_steps",
+    "warm_start",
+)
+"""Shared settings that make no other study: trials begin from scratch and keep nothing."""
 STARTUP_TRIALS = 10
 """Random draws before the sampler and the pruner learn from results."""
 PATIENT_EPOCHS = 5
@@ -63,7 +71,8 @@ class Search:
     def study_name(self, model: str) -> str:
         """Name of a model's study; other settings or data make it another study."""
         manifest = json.loads((self.data / "manifest.json").read_text(encoding="utf-8"))
-        about = [manifest["data_hash"], dict(self.shared), dict(self.sections[model]), self.seed]
+        shared = {name: v for name, v in self.shared.items() if name not in WITHOUT_EFFECT}
+        about = [manifest["data_hash"], shared, dict(self.sections[model]), self.seed]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
         return f"{model}-{digest}"
 
