@@ -10,11 +10,12 @@ have blocks.
 - `growth`: milliseconds of one sequence as its length doubles, and the slope of its logarithm
   between the ends (1 is linear);
 - `memory` (with `--memory`): peak memory of one subject's training passes beyond what it starts
-  with, each in a process of its own.
+  with, each in a process of its own;
+- `profile` (with `--profile`): where the time of a stack and of a step goes.
 
 `--peers FOLDER` adds the authors' package from a folder it was installed into by
 `pip install --no-deps --target FOLDER xlstm==2.0.6`. One thread unless `--threads` says otherwise.
-Prints tables; `--json FILE` writes the numbers too.
+Prints tables; `--json FILE` adds the numbers to that file too, in place of older ones.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +143,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, help="folder the authors' package is installed in")
     parser.add_argument("--rounds", type=int, default=9, help="rounds per table (default 9)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default 1)")
-    parser.add_argument("--only", choices=["training", "steps", "growth", "memory"])
+    parser.add_argument("--only", choices=["training", "steps", "growth", "memory", "profile"])
+    parser.add_argument("--shape", type=int, choices=range(len(SHAPES)), help="one of the shapes")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too")
-    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    parser.add_argument("--profile", action="store_true", help="measure shares of time too")
+    parser.add_argument("--json", type=Path, help="file to add the numbers to")
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -160,27 +163,46 @@ def main() -> None:
         name, *sizes = arguments.peak
         print_peak(name, tuple(map(int, sizes)), authors)
         return
-    from benchmarks.subjects import training_passes
+    results = {"torch": torch.__version__, "threads": arguments.threads}
+    for title, key, rows in tables(arguments):
+        print_table(title, rows)
+        results[key] = rows
+    if arguments.json:
+        older = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        arguments.json.write_text(json.dumps(older | results, indent=1) + "\n")
+
+
+def tables(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Title, key and rows of each table that was asked for, as it is measured."""
+    from benchmarks import subjects
+    from benchmarks.profiles import operator_shares, step_shares
 
     wanted = [arguments.only] if arguments.only else ["training", "steps", "growth"]
-    wanted += ["memory"] if arguments.memory and not arguments.only else []
-    results: dict[str, Any] = {"torch": torch.__version__, "threads": arguments.threads}
-    for shape in SHAPES if "training" in wanted else []:
-        rows = measure(training_passes(shape, authors), arguments.rounds)
-        results[f"training {shape}"] = rows
-        print_table(f"forward and backward at (B, S, D) = {shape}", rows)
+    if not arguments.only:
+        wanted += [name for name in ("memory", "profile") if getattr(arguments, name)]
+    authors, rounds = bool(arguments.peers), arguments.rounds
+    shapes = SHAPES if arguments.shape is None else [SHAPES[arguments.shape]]
+    for shape in shapes if "training" in wanted else []:
+        title = f"forward and backward at (B, S, D) = {shape}"
+        rows = measure(subjects.training_passes(shape, authors), rounds)
+        yield title, f"training {shape}", rows
     for shape in STEP_SHAPES if "steps" in wanted else []:
-        rows = measure_steps(*shape, authors, arguments.rounds)
-        results[f"steps {shape}"] = rows
-        print_table(f"one step at (B, D) = {shape}", rows)
+        title = f"one step at (B, D) = {shape}"
+        yield title, f"steps {shape}", measure_steps(*shape, authors, rounds)
     if "growth" in wanted:
-        results["growth"] = measure_growth(max(3, arguments.rounds // 3))
-        print_table("milliseconds by length at B = 2, D = 64", results["growth"])
+        title = "milliseconds by length at B = 2, D = 64"
+        yield title, "growth", measure_growth(max(3, rounds // 3))
     if "memory" in wanted:
-        results["memory"] = measure_memory(SHAPES[-1], arguments)
-        print_table(f"peak memory at (B, S, D) = {SHAPES[-1]}", results["memory"])
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+        title = f"peak memory at (B, S, D) = {SHAPES[-1]}"
+        yield title, "memory", measure_memory(SHAPES[-1], arguments)
+    for shape in shapes if "profile" in wanted else []:
+        passes = subjects.training_passes(shape, False)
+        rows = {name: operator_shares(passes[name]) for name in ("mlstm_stack", "slstm_stack")}
+        yield f"shares of time at (B, S, D) = {shape}", f"profile {shape}", rows
+    for shape in STEP_SHAPES if "profile" in wanted else []:
+        steps = subjects.decode_steps(*shape, False)
+        rows = {name: step_shares(work) for name, work in steps.items()}
+        yield f"shares of time of a step at (B, D) = {shape}", f"profile steps {shape}", rows
 
 
 if __name__ == "__main__":
