@@ -158,12 +158,11 @@ def _prefect_looks(address: str) -> list[tuple[str, Look]]:
 
     def one(page: Any, address: str) -> None:
         page.goto(f"{address}/runs/flow-run/{run['id']}")
-        page.get_by_text("evaluate").first.wait_for(timeout=PAGE_MILLISECONDS)
+        page.get_by_text(run["name"]).first.wait_for(timeout=PAGE_MILLISECONDS)
 
     def artifacts(page: Any, address: str) -> None:
         one(page, address)
-        page.get_by_role("tab", name="Artifacts").click()
-        page.get_by_text("test-metrics").first.wait_for(timeout=PAGE_MILLISECONDS)
+        page.get_by_text("Artifacts", exact=True).first.click()
 
     return [("prefect_runs", runs), ("prefect_run", one), ("prefect_artifacts", artifacts)]
 
