@@ -38,8 +38,8 @@ REASONS: dict[str, str] = {
     "of the loss lies within the limit of loss_fits_task. The stage is right.",
     "in_batch_negatives": "Found and placed by a test of frequencies, which is a statistical rule "
     "and counts as no detection here.",
-    "steps_damped": "All steps of the budget together reach 1.4 % of the weights; below 1 % the rate "
-    "would be called too small. The loss that does not fall is found.",
+    "steps_damped": "All steps of the budget together reach 1.4 % of the weights; below 1 % the "
+    "rate would be called too small. The loss that does not fall is found.",
     "large_epsilon": "All steps of the budget together reach 1.4 % of the weights; below 1 % the "
     "rate would be called too small. The loss that does not fall is found.",
     "same_rows_dropped": "Of the pairs that windows of this log could hold, an epoch still leaves "
