@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+TORN_SECONDS = 1.0
+"""Time after which a file that is still torn is not being written."""
 
 
 class DagError(ValueError):
@@ -36,6 +41,8 @@ def read_dag(workspace: Path) -> list[Stage]:
         DagError: DVC can't read it.
     """
     import networkx
+
+    _mend_lock(workspace)
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -61,6 +68,26 @@ def read_dag(workspace: Path) -> list[Stage]:
     except DvcException as error:
         reason = " ".join(f"{error}: {error.__cause__ or ''}".split()).rstrip(": ")
         raise DagError(f"{workspace / 'dvc.yaml'} can't be used: {reason}.") from error
+
+
+def _mend_lock(workspace: Path) -> None:
+    """Remove DVC's file of locks where a killed process left it torn: DVC can't read past it."""
+    path = workspace / ".dvc" / "tmp" / "rwlock"
+    if _is_torn(path):
+        # It may be being written just now.
+        time.sleep(TORN_SECONDS)
+        if _is_torn(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_torn(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return False
 
 
 def _command(text: str) -> tuple[str, ...]:

@@ -70,7 +70,6 @@ def logged(workspace: Path) -> dict[str, Any]:
         )
         runs.setdefault(name, []).append(
             {
-                "begun": len(set(names)),
                 "points": dict(sorted(points.items())),
                 "params": sorted(_merged(records, "params").items()),
                 "status": [each["status"] for each in records if each.get("op") == "end"][-1:],

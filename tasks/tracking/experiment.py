@@ -17,6 +17,7 @@ from typing import Any
 from tasks.settings import Settings
 from tasks.tracking import delivery, identity, parameters, state
 from tasks.tracking.companion import Companion
+from tasks.tracking.journal import Record
 from tasks.tracking.run import ModelRun, RunLog, SilentRun, now
 from tasks.tracking.state import RunEntry, TrackingState
 
@@ -107,6 +108,8 @@ def open_run(
     parent = _open_parent(settings, workspace, current)
     entry = current.new_run(identity.settings_hash(_params(settings, model, seed)))
     current.children[state.child_name(model, seed)] = entry
+    # Before anything is logged: killed in between, the run is found and begun, not made twice.
+    state.save(workspace, current)
     _begin_child(RunLog(workspace, entry), settings, parent, model, seed, tags)
     return entry
 
@@ -121,33 +124,33 @@ def _begin_child(
 ) -> None:
     """Log a child's name, parent, parameters and data set."""
     workspace = log.workspace
-    log.add(
-        "run",
-        experiment=settings.experiment.name,
-        parent=parent.key,
-        name=f"{model} seed {seed}",
-        time=now(),
-        tags={"assay.model": model, "assay.seed": str(seed), **_source(workspace), **tags},
-    )
-    log.add("params", values=_params(settings, model, seed))
-    log_dataset(log, settings, workspace)
+    run = {
+        "op": "run",
+        "experiment": settings.experiment.name,
+        "parent": parent.key,
+        "name": f"{model} seed {seed}",
+        "time": now(),
+        "tags": {"assay.model": model, "assay.seed": str(seed), **_source(workspace), **tags},
+    }
+    log.begin([run, *_dataset(settings, workspace)], _params(settings, model, seed))
 
 
-def log_dataset(log: RunLog, settings: Settings, workspace: Path) -> None:
-    """Log the prepared data by name and hash; nothing where there is no manifest."""
+def _dataset(settings: Settings, workspace: Path) -> list[Record]:
+    """Records of the prepared data by name and hash; none where there is no manifest."""
     try:
         text = (workspace / "data" / "prepared" / "manifest.json").read_text(encoding="utf-8")
         manifest: dict[str, Any] = json.loads(text)
     except (FileNotFoundError, ValueError):
-        return
-    log.add(
-        "dataset",
-        name=settings.data.source,
-        digest=str(manifest.get("data_hash", "")),
-        source=json.dumps({"source": settings.data.source, "path": "data/prepared"}),
-        profile=json.dumps(manifest.get("counts", {})),
-    )
-    log.add_tags({"assay.data_hash": str(manifest.get("data_hash", ""))})
+        return []
+    digest = str(manifest.get("data_hash", ""))
+    dataset = {
+        "op": "dataset",
+        "name": settings.data.source,
+        "digest": digest,
+        "source": json.dumps({"source": settings.data.source, "path": "data/prepared"}),
+        "profile": json.dumps(manifest.get("counts", {})),
+    }
+    return [dataset, {"op": "tags", "values": {"assay.data_hash": digest}}]
 
 
 def _open_child(settings: Settings, workspace: Path, model: str, seed: int) -> ModelRun:
@@ -202,18 +205,18 @@ def _open_parent(settings: Settings, workspace: Path, current: TrackingState) ->
         entry = current.new_run()
         entry.by_flow = current.announced is not None
         current.parent = entry
+        state.save(workspace, current)
     log = RunLog(workspace, entry)
     if log.has_begun():
         return entry
-    log.add(
-        "run",
-        experiment=settings.experiment.name,
-        name=f"{_run_name(settings, workspace)} {time.strftime('%Y-%m-%d %H:%M:%S')}",
-        time=now(),
-        tags={**_source(workspace), **(current.announced or {}), "assay.kind": "experiment"},
-    )
-    log.add("params", values=_shared_params(settings))
-    log_dataset(log, settings, workspace)
+    run = {
+        "op": "run",
+        "experiment": settings.experiment.name,
+        "name": f"{_run_name(settings, workspace)} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+        "time": now(),
+        "tags": {**_source(workspace), **(current.announced or {}), "assay.kind": "experiment"},
+    }
+    log.begin([run, *_dataset(settings, workspace)], _shared_params(settings))
     return entry
 
 

@@ -56,8 +56,14 @@ class RunLog:
             self.add("metrics", points=points, kind=kind, step=step, count=count)
 
     def has_begun(self) -> bool:
-        """Whether the journal says how the run began; a power cut may take its records."""
-        return any(entry.record.get("op") == "run" for entry in self.journal.entries())
+        """Whether the journal says how the run began, to the last of the records of `begin`."""
+        return any(entry.record.get("op") == "params" for entry in self.journal.entries())
+
+    def begin(self, records: Iterable[Record], params: Mapping[str, str]) -> None:
+        """Append how the run begins: its records, then its parameters, all in one write."""
+        last = {"op": "params", "values": dict(params)}
+        key = self.entry.key
+        self.journal.append([{**record, "key": key} for record in (*records, last)])
 
     def _summaries(self) -> dict[tuple[str, int], float]:
         """Last value of every summary logged, by name and step."""

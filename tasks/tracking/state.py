@@ -100,8 +100,13 @@ def edit(workspace: Path) -> Iterator[TrackingState]:
     with FileLock(folder / "mlflow.json.lock", timeout=LOCK_SECONDS):
         state = read(workspace)
         yield state
-        for name in (STATE_FILE, STATE_COPY):
-            _write(folder / name, json.dumps(asdict(state), indent=1))
+        save(workspace, state)
+
+
+def save(workspace: Path, state: TrackingState) -> None:
+    """Write a state that is being edited, for what must not be forgotten if killed right after."""
+    for name in (STATE_FILE, STATE_COPY):
+        _write(local_folder(workspace) / name, json.dumps(asdict(state), indent=1))
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -47,3 +48,14 @@ def test_a_template_without_value_is_an_error(toy: Path) -> None:
 
     with pytest.raises(DagError, match=r"experiment\.nothing"):
         read_dag(toy)
+
+
+@pytest.mark.parametrize("content", ["", '{"a'])
+def test_a_torn_file_of_locks_is_removed(toy: Path, content: str) -> None:
+    path = toy / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+
+    assert read_dag(toy)
+
+    assert not path.exists() or isinstance(json.loads(path.read_text()), dict)
