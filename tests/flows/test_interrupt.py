@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path, repository: Path) -> N
 
     first = _start(folder)
     told = _lines_until(first, "at most 400 epochs")
+    time.sleep(3)  # a few steps
     os.killpg(first.pid, signal.SIGINT)  # a terminal tells every process of the command
     rest, _ = first.communicate(timeout=120)
     assert first.returncode == 130, "\n".join(told) + rest
