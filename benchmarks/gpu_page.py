@@ -52,7 +52,7 @@ def render(results: dict[str, Any]) -> str:
     lines = [
         "# Speed on a GPU",
         "",
-        f"{results['device']}, PyTorch {results['torch']}, bfloat16, forward and backward, medians.",
+        f"{results['device']}, PyTorch {results['torch']}, bfloat16, both directions, medians.",
         "*Graph*: one replay of a CUDA graph, launch cost removed. *Eager*: one call among others",
         "that follow it, launches included. Made by `python -m benchmarks.gpu_page` from",
         "`benchmarks/results/gpu.json`, which `python -m benchmarks.gpu` writes.",
