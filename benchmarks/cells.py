@@ -21,7 +21,6 @@ Prints tables; `--json FILE` adds the numbers to that file too, in place of olde
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import subprocess
@@ -32,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from benchmarks import kept
 
 SHAPES = [(64, 50, 64), (64, 200, 64), (8, 1024, 128)]
 STEP_SHAPES = [(1, 64), (8, 128)]
@@ -167,9 +168,7 @@ def main() -> None:
     for title, key, rows in tables(arguments):
         print_table(title, rows)
         results[key] = rows
-    if arguments.json:
-        older = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-        arguments.json.write_text(json.dumps(older | results, indent=1) + "\n")
+    kept.write(results, arguments.json, add=True)
 
 
 def tables(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import kept
 from tasks.data.prepared import EvaluationSplit, PackedSequences, PreparedData
 from tasks.evaluation.evaluate import rank_split
 
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1000, help="users of the large catalogue")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--only", choices=("ml1m", "large", "comparison"))
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.only == "ml1m":
@@ -143,6 +145,7 @@ def main() -> None:
             finished = subprocess.run(command, check=True, capture_output=True, text=True)
             results[name] = json.loads(finished.stdout)
         print(json.dumps(results, indent=2))
+        kept.write(results, options.json)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ logarithms: 1 is linear, 0 does not grow. Writes `benchmarks/results/speed/growt
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -25,6 +24,7 @@ import polars as pl
 import torch
 from torch import nn
 
+from benchmarks import kept
 from tasks.data.build import build_prepared
 from tasks.data.prepared import PreparedData
 from tasks.data.readers import read_interactions
@@ -34,9 +34,7 @@ from tasks.settings import TrainSettings
 from tasks.training.assemble import assemble
 from tasks.training.loop import train
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "speed" / "growth.json"
-CHART = ROOT / "docs" / "images" / "growth.svg"
+CHART = kept.ROOT / "docs" / "images" / "growth.svg"
 PARTS = ("prepare", "epoch", "evaluation")
 FIRST_SECOND = 1_500_000_000
 SECONDS_PER_YEAR = 31_536_000
@@ -99,12 +97,10 @@ def measure(size: Size, folder: Path) -> dict[str, float]:
     return {"prepare": seconds, "epoch": whole - validated, "evaluation": validated}
 
 
-def measure_all(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+def measure_all(rounds: int, names: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Median seconds by what grows, size and part, all sizes in turn."""
     sizes = {
-        (name, value): Size()._replace(**{name: value})
-        for name, values in GROWN.items()
-        for value in values
+        (name, value): Size()._replace(**{name: value}) for name in names for value in GROWN[name]
     }
     found: dict[tuple[str, int], list[dict[str, float]]] = {key: [] for key in sizes}
     with tempfile.TemporaryDirectory() as place:
@@ -118,9 +114,9 @@ def measure_all(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
                 part: round(statistics.median(row[part] for row in found[name, value]), 4)
                 for part in PARTS
             }
-            for value in values
+            for value in GROWN[name]
         }
-        for name, values in GROWN.items()
+        for name in names
     }
 
 
@@ -186,12 +182,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
+    parser.add_argument("--only", choices=list(GROWN), help="measure one again, keep the others")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    seconds = measure_all(options.rounds)
+    names = [options.only] if options.only else list(GROWN)
+    seconds = kept.read("growth").get("seconds", {}) | measure_all(options.rounds, names)
     found = slopes(seconds)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps({"seconds": seconds, "slopes": found}, indent=1) + "\n")
+    kept.write({"seconds": seconds, "slopes": found}, kept.SPEED / "growth.json")
     draw(seconds, CHART)
     for name, row in found.items():
         print(f"{name:<8}" + "".join(f"  {part} {value:5.2f}" for part, value in row.items()))

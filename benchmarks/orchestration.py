@@ -1,6 +1,6 @@
 """What tracking and orchestration cost, in seconds of wall and processor time.
 
-    python benchmarks/orchestration.py
+    python -m benchmarks.orchestration
 
 Everything runs in a temporary folder on a DAG of eight stages that do nothing. Processor time
 counts child processes too; on a busy machine it is the number to compare.
@@ -8,6 +8,7 @@ counts child processes too; on a busy machine it is the number to compare.
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -18,16 +19,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import kept
+
 NUM_STAGES = 8
 NUM_EPOCHS = 60
 STEPS_PER_EPOCH = 5
+MEASURED: dict[str, dict[str, float]] = {}
+"""What was measured so far, by its name."""
 
 
 def measured(name: str, work: Callable[[], Any]) -> Any:
     """Run ``work``, print its wall and processor time, return what it returned."""
     wall, cpu = time.perf_counter(), _cpu()
     result = work()
-    print(f"{name:<58} {time.perf_counter() - wall:8.3f} {_cpu() - cpu:8.3f}", flush=True)
+    row = {"seconds": time.perf_counter() - wall, "cpu_seconds": _cpu() - cpu}
+    MEASURED[name] = {key: round(value, 3) for key, value in row.items()}
+    print(f"{name:<58} {row['seconds']:8.3f} {row['cpu_seconds']:8.3f}", flush=True)
     return result
 
 
@@ -73,6 +80,9 @@ def main() -> None:
     """Print the table."""
     from flows import prefect_environment
 
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    options = parser.parse_args()
     prefect_environment.prepare()
     print(f"{'':<58} {'wall s':>8} {'CPU s':>8}")
     with tempfile.TemporaryDirectory() as place:
@@ -82,6 +92,7 @@ def main() -> None:
         os.environ.update(PREFECT_HOME=f"{place}/prefect", PREFECT_LOGGING_LEVEL="ERROR")
         _measure_tracking(project)
         _measure_flows(project)
+    kept.write(MEASURED, options.json)
 
 
 def _measure_tracking(project: Path) -> None:

@@ -1,7 +1,7 @@
 """Time and peak memory of reading and preparing a log: `python -m benchmarks.prepare --events N`.
 
 Writes a synthetic log as CSV, then reads and prepares it in a process of its own, so that the peak
-memory is that of the work alone. Prints one JSON object.
+memory is that of the work alone. Prints one JSON object; `--json FILE` adds it to that file too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+
+from benchmarks import kept
 
 EVENTS_PER_USER = 150
 EVENTS_PER_ITEM = 750
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("leave_one_out", "temporal"), default="leave_one_out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, help="measure this CSV instead of writing one")
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
     options = parser.parse_args()
     if options.log:
         print(json.dumps(measure(options.log, options.split)))
@@ -80,11 +83,10 @@ def main() -> None:
         write_log(log, options.events, options.seed)
         command = [sys.executable, "-m", "benchmarks.prepare", "--split", options.split]
         result = subprocess.run([*command, "--log", str(log)], check=True, stdout=subprocess.PIPE)
-        print(
-            json.dumps(
-                {"events": options.events, "split": options.split, **json.loads(result.stdout)}
-            )
-        )
+        size = {"events": options.events, "split": options.split}
+        found = size | json.loads(result.stdout)
+        print(json.dumps(found))
+        kept.write({f"{options.events} {options.split}": found}, options.json, add=True)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks import kept
 from tasks.serving.history import History
 from tasks.serving.incremental import IncrementalRecommender
 from tasks.settings import TrainSettings
@@ -95,18 +97,20 @@ def main() -> None:
     parser.add_argument("--max-seq-len", type=int, default=100, help="window of the models")
     parser.add_argument("--seen", type=int, default=0, help="seen items left out per user")
     parser.add_argument("--only", choices=MODELS)
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
     options = parser.parse_args()
     if options.only:
         print(json.dumps(measure(options.only, options)))
         return
     result: dict[str, object] = {
-        key: value for key, value in vars(options).items() if key != "only"
+        key: value for key, value in vars(options).items() if key not in ("only", "json")
     }
     for name in MODELS:
         command = [sys.executable, "-m", "benchmarks.serving", "--only", name, *sys.argv[1:]]
         finished = subprocess.run(command, check=True, capture_output=True, text=True)
         result[name] = json.loads(finished.stdout)
     print(json.dumps(result, indent=2))
+    kept.write(result, options.json)
 
 
 if __name__ == "__main__":

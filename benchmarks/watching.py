@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks import kept
 from tasks.data import fetch_stage, prepare_stage
 from tasks.data.prepared import PreparedData
 from tasks.diagnostics.check_stage import check_model
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--model", default="xlstm")
     parser.add_argument("--epochs", type=int, default=0, help="0: as long as the settings say")
     parser.add_argument("--users", type=int, default=2000)
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
     options = parser.parse_args()
     torch.set_num_threads(1)
     plan = {"max_epochs": options.epochs} if options.epochs else {}
@@ -161,7 +163,9 @@ def main() -> None:
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(settings, options.model, Path(folder)), indent=2))
+        found = measure(settings, options.model, Path(folder))
+    print(json.dumps(found, indent=2))
+    kept.write(found, options.json)
 
 
 if __name__ == "__main__":
