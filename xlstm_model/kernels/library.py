@@ -28,22 +28,19 @@ SHARED_MEMORY = 160 * 1024
 _disabled = 0
 
 
-@cache
-def is_interpreted() -> bool:
-    """Whether Triton interprets its kernels on the CPU (``TRITON_INTERPRET=1``), for tests."""
-    return os.environ.get("TRITON_INTERPRET") == "1" and _has_triton()
-
-
-@cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and _has_triton()
+"""Whether Triton interprets its kernels on the CPU (``TRITON_INTERPRET=1``), for tests."""
+
+
 @cache
 def _device_fits(device: torch.device) -> bool:
-    """Whether kernels run on this device; says once why a GPU goes without."""
+    """Whether kernels run on this GPU; says once why it goes without."""
     if device.type != "cuda":
-        return is_interpreted()
+        return INTERPRETED
     if torch.version.hip is not None:
         reason = "they were written for NVIDIA's"
     elif not _has_triton():
@@ -76,7 +73,12 @@ def fits(*tensors: Tensor | None) -> bool:
     if _disabled:
         return False
     given = [x for x in tensors if x is not None]
-    return all(x.dtype in DTYPES for x in given) and all(_device_fits(x.device) for x in given)
+    if not all(x.dtype in DTYPES for x in given):
+        return False
+    # Compilers trace this: what never holds on the CPU is settled before anything is looked up.
+    if all(x.device.type != "cuda" for x in given):
+        return INTERPRETED
+    return all(_device_fits(x.device) for x in given)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from xlstm_model.kernels import library
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     """The device whose kernels are tested."""
-    if library.is_interpreted():
+    if library.INTERPRETED:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, or triton with TRITON_INTERPRET=1")

@@ -12,7 +12,6 @@ from xlstm_model.kernels import library
 def gpu(monkeypatch):
     """A CUDA device as the selection sees it."""
     library._device_fits.cache_clear()
-    library._has_triton.cache_clear()
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
