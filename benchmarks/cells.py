@@ -37,6 +37,7 @@ from benchmarks import kept
 SHAPES = [(64, 50, 64), (64, 200, 64), (8, 1024, 128)]
 STEP_SHAPES = [(1, 64), (8, 128)]
 GROWTH_LENGTHS = [512, 1024, 2048, 4096]
+MEMORY_SUBJECTS = ("lstm", "mlstm_stack", "slstm_stack")
 GROWTH_SUBJECTS = ("lstm", "mlstm_cell", "slstm_cell", "mlstm_stack", "slstm_stack")
 
 
@@ -98,10 +99,9 @@ def measure_growth(rounds: int) -> dict[str, dict[str, float]]:
 
 def measure_memory(shape: tuple[int, int, int], arguments: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of each subject alone, in MiB and as a ratio to `lstm`."""
-    from benchmarks.subjects import training_passes
-
     peaks = {}
-    for name in training_passes((1, 2, shape[2]), bool(arguments.peers)):
+    names = [*MEMORY_SUBJECTS, *(("authors_mlstm", "authors_slstm") if arguments.peers else ())]
+    for name in names:
         command = [sys.executable, "-m", "benchmarks.cells", "--peak", name, *map(str, shape)]
         if arguments.peers:
             command += ["--peers", str(arguments.peers)]

@@ -1,4 +1,4 @@
-"""Writes docs/speed.md from what `benchmarks.gpu` measured.
+"""Writes docs/speed.md, whose part on GPUs is made here from what `benchmarks.gpu` measured.
 
 python -m benchmarks.gpu_page
 """
@@ -6,12 +6,10 @@ python -m benchmarks.gpu_page
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path("benchmarks/results/gpu.json")
-PAGE = Path("docs/speed.md")
 KINDS = {
     "mlstm": "mLSTM cell, (samples, positions, width, heads)",
     "slstm": "sLSTM cell, (samples, positions, width, heads)",
@@ -54,8 +52,8 @@ def render(results: dict[str, Any]) -> str:
         "",
         f"{results['device']}, PyTorch {results['torch']}, bfloat16, both directions, medians.",
         "*Graph*: one replay of a CUDA graph, launch cost removed. *Eager*: one call among others",
-        "that follow it, launches included. Made by `python -m benchmarks.gpu_page` from",
-        "`benchmarks/results/gpu.json`, which `python -m benchmarks.gpu` writes.",
+        "that follow it, launches included. `python -m benchmarks.gpu` measures them into",
+        "`benchmarks/results/gpu.json`.",
     ]
     for kind, title in KINDS.items():
         lines += ["", f"## {title}", "", *table(results, kind)]
@@ -70,7 +68,9 @@ def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_page", description=__doc__)
     parser.parse_args()
-    PAGE.write_text(render(json.loads(RESULTS.read_text())))
+    from benchmarks import speed_page
+
+    speed_page.write()
 
 
 if __name__ == "__main__":

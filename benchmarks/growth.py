@@ -69,7 +69,7 @@ def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:
     >>> slope([1, 2, 4], [3, 6, 12]), slope([1, 2, 4], [5, 5, 5])
     (1.0, 0.0)
     """
-    return round(float(np.polyfit(np.log(sizes), np.log(costs), 1)[0]), 2)
+    return round(float(np.polyfit(np.log(sizes), np.log(costs), 1)[0]), 2) + 0.0
 
 
 def measure(size: Size, folder: Path) -> dict[str, float]:

@@ -17,7 +17,7 @@ GROUPS = {
         *("public_packages", "fault_benchmark", "own_faults"),
     ),
     "Reference": ("settings", "xlstm_model", "extending"),
-    "What was measured": ("results", "reliability", "experiment_log"),
+    "What was measured": ("results", "speed", "reliability", "experiment_log"),
     "Why it is so": ("decisions/README",),
 }
 HEAD = "# Documentation\n\nMade by `make docs`. The [README](../README.md) is the way in.\n"

@@ -1,0 +1,154 @@
+"""Writes docs/speed.md from the numbers in `benchmarks/results`.
+
+python -m benchmarks.speed_page
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import gpu_page, kept
+from benchmarks.speed_rows import whole_rows
+
+PAGE = kept.ROOT / "docs" / "speed.md"
+TRAINING_TARGETS = {
+    "training (64, 50, 64)": {"mlstm_stack": 1.5, "slstm_stack": 2.5},
+    "training (64, 200, 64)": {"mlstm_stack": 1.5, "slstm_stack": 2.5},
+    "training (8, 1024, 128)": {"mlstm_stack": 1.3, "slstm_stack": 3.0},
+    "steps (1, 64)": {"mlstm_stack": 1.2, "slstm_stack": 1.2},
+    "steps (8, 128)": {"mlstm_stack": 1.2, "slstm_stack": 1.2},
+}
+"""Largest time to reach, as a multiple of `torch.nn.LSTM`'s."""
+MEMORY_TARGET = 2.0
+PEERS = {
+    "lstm": "nn.LSTM",
+    "gru": "nn.GRU",
+    "attention": "attention",
+    "authors_{}": "xlstm 2.0.6",
+}
+KINDS = {"mlstm_stack": ("mLSTM", "mlstm"), "slstm_stack": ("sLSTM", "slstm")}
+
+
+def processor_rows(cells: dict[str, Any]) -> Iterator[str]:
+    """Rows of stacks and steps: ratio, aim, peers, and the largest shares of the time."""
+    for key, targets in TRAINING_TARGETS.items():
+        work, shape = key.split(" ", 1)
+        for name, target in targets.items():
+            title, kind = KINDS[name]
+            what = (
+                f"{title}, {'forward and backward' if work == 'training' else 'one step'} {shape}"
+            )
+            if key not in cells:
+                yield f"| {what} | not measured | ≤ {target} | | | |"
+                continue
+            rows = cells[key]
+            ratio = rows[name]["ratio"]
+            peers = ", ".join(
+                f"{label} {rows[peer.format(kind)]['ratio']}"
+                for peer, label in PEERS.items()
+                if peer != "lstm" and peer.format(kind) in rows
+            )
+            profile = f"profile {'' if work == 'training' else 'steps '}{shape}"
+            shares = _shares(cells.get(profile, {}).get(name, {}))
+            met = "reached" if ratio <= target else "missed"
+            yield f"| {what} | {ratio} | ≤ {target} | {met} | {peers} | {shares} |"
+
+
+def memory_rows(cells: dict[str, Any]) -> Iterator[str]:
+    """Rows of peak memory and of the slope over the length."""
+    for name, (title, _) in KINDS.items():
+        row = cells.get("memory", {}).get(name)
+        found = "not measured" if row is None else row["ratio"]
+        met = "" if row is None else "reached" if row["ratio"] <= MEMORY_TARGET else "missed"
+        what = f"{title}, peak extra memory (8, 1024, 128)"
+        yield f"| {what} | {found} | ≤ {MEMORY_TARGET} | {met} | | |"
+    for name, (title, _) in KINDS.items():
+        row = cells.get("growth", {}).get(name)
+        found = "not measured" if row is None else f"slope {row['slope']}"
+        yield f"| {title}, time from 512 to 4,096 positions | {found} | slope 1 | | | |"
+
+
+def growth_section(growth: dict[str, Any]) -> list[str]:
+    """Slopes and the chart."""
+    if not growth:
+        return []
+    lines = [
+        *("", "## Growth", "", "![Processor seconds by size](images/growth.svg)", ""),
+        "Slopes of the logarithms (1 is linear; below 1 a fixed cost still counts), from",
+        "`python -m benchmarks.growth`; seconds in `benchmarks/results/speed/growth.json`.",
+        *("", "| What grows | prepare | training epoch | full-ranking evaluation |"),
+        "|---|---|---|---|",
+    ]
+    for name, row in growth["slopes"].items():
+        sizes = list(growth["seconds"][name])
+        lines.append(
+            f"| {name}, {sizes[0]} to {sizes[-1]} | {row['prepare']} | {row['epoch']} "
+            f"| {row['evaluation']} |"
+        )
+    return lines
+
+
+def render() -> str:
+    """The page."""
+    cells = kept.read("cells")
+    lines = [
+        "# Speed",
+        "",
+        "Made by `python -m benchmarks.speed_page` from `benchmarks/results/speed/*.json` and",
+        "`benchmarks/results/gpu.json`. Times are of a busy machine; ratios are medians of rounds",
+        "in which all subjects take turns, in processor time, one thread.",
+        "",
+        "## Stacks of two blocks on a CPU, as multiples of `torch.nn.LSTM`",
+        "",
+        "(B, S, D) or (B, D), float32; `python -m benchmarks.cells --memory --profile --json",
+        "benchmarks/results/speed/cells.json`. The last column says where the time goes: operators",
+        "for whole sequences; for steps PyTorch's operators, compiled kernels, Python around them.",
+        "",
+        "| Work | measured | aim | | peers | largest shares of time |",
+        "|---|---|---|---|---|---|",
+        *processor_rows(cells),
+        *memory_rows(cells),
+        "",
+        "`python -m benchmarks.guard` measures the key rows again and fails where a ratio is more",
+        "than 1.6 times the kept one.",
+        *growth_section(kept.read("growth")),
+        "",
+        "## The whole thing",
+        "",
+        "| Work | measured | aim | command |",
+        "|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in whole_rows()),
+    ]
+    gpu = kept.ROOT / gpu_page.RESULTS
+    if gpu.exists():
+        page = gpu_page.render(json.loads(gpu.read_text()))
+        lines += ["", page.replace("\n## ", "\n### ").replace("# Speed on", "## Cells on", 1)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _shares(row: dict[str, float]) -> str:
+    parts = {
+        name: share for name, share in row.items() if name not in ("other", "operators_per_step")
+    }
+    largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
+    return ", ".join(f"`{name}` {share:.0%}" for name, share in largest)
+
+
+def write() -> None:
+    """Write the page."""
+    PAGE.write_text(render())
+
+
+def main() -> None:
+    """Write the page."""
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.speed_page", description=__doc__
+    ).parse_args()
+    write()
+
+
+if __name__ == "__main__":
+    main()
