@@ -199,7 +199,7 @@ def _results(root: Path, *, scoring: bool, any_code: bool, kept: bool, own: bool
             "there is no result to score under this code; run `assay faults run` first, take "
             "older results with --any-code, or those of the repository with --kept."
         )
-    return chosen
+    return sorted(chosen, key=lambda row: row.key)
 
 
 def _facts(
@@ -212,8 +212,9 @@ def _facts(
     return {
         "commands": "`assay faults run --scoring --seeds 1 --data LOG --model gru --no-healthy` "
         "per log (`--model xlstm` likewise), `assay faults run --scoring --seeds 1 --no-planted "
-        "--sample N --data LOG ...`, then `assay faults score --scoring`; "
-        "`assay faults score --scoring --kept` renders this page from the kept results",
+        "--sample N --data LOG ...` (`--effort after_training` likewise), then "
+        "`assay faults score --scoring`; `assay faults score --scoring --kept` renders this page "
+        "from the kept results",
         "seeds": f"{seeds} ({'scoring' if scoring else 'development'}); questions and limits were "
         f"made with {', '.join(map(str, DEVELOPMENT_SEEDS))} on synthetic logs and samples of "
         "ml-100k, by listed faults and healthy programs alone",

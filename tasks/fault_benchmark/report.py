@@ -39,8 +39,9 @@ def render(
         "clean program. *Detected*: a question turned red by an identity, a recomputation or an "
         "intervention, and is quiet on the clean program. *Localised*: besides, an expected "
         "question is red and the first line of the report names the right stage. Intervals are "
-        "Wilson's at 95 %. Inert faults change nothing that can be measured (kill test) and are "
-        "counted apart.",
+        "Wilson's at 95 %. Inert faults change nothing that can be measured (kill test), on any "
+        "log or on one, and are counted apart. A fault that breaks an identity changes something "
+        "by that very fact; where the kill test was not run on a fault, it was detected.",
         _facts(facts),
         "## Rates",
         _rates(score),

@@ -107,7 +107,11 @@ def _metric_error(probe: Probe, ranks: np.ndarray) -> tuple[float, str, int]:
         )
     errors = {}
     for name in shared:
-        difference = np.abs(np.asarray(found[name], dtype=float) - expected[name])
+        values = np.asarray(found[name], dtype=float)
+        if values.shape != expected[name].shape:
+            wanted = expected[name].shape
+            raise SubjectError("metrics", f"{name} has shape {values.shape}; expected {wanted}")
+        difference = np.abs(values - expected[name])
         errors[name] = float(difference.max()) if difference.size else 0.0
     worst = max(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))
     return errors[worst], worst if errors[worst] > 0 else "", len(shared)

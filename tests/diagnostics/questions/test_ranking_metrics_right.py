@@ -98,3 +98,13 @@ def test_wrong_scores_behind_wrong_metrics_are_the_inference_s_fault(toy) -> Non
 
     finding = answer(QUESTION, Probe(toy(score=reversed_scores)))
     assert (finding.verdict, finding.stage) == ("faulty", "inference")
+
+
+def test_metrics_of_fewer_users_than_ranks_are_a_fault_and_no_failure_of_ours(toy) -> None:
+    original = toy().metrics
+
+    def of_the_first(ranks, cutoffs):
+        return {name: values[:100] for name, values in original(ranks, cutoffs).items()}
+
+    finding = answer(QUESTION, Probe(toy(metrics=of_the_first)))
+    assert (finding.verdict, finding.stage) == ("faulty", "metric")
