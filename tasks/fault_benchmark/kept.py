@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.fault_benchmark.rows import Row
 
 KEPT = Path("fault_benchmark") / "scored.jsonl.gz"
-LONGEST = 200
+LONGEST = 400
 """Characters of a first line that are kept."""
 
 
