@@ -208,6 +208,7 @@ def _facts(
     frozen = read_frozen(root)
     others = changed(catalogue, frozen)
     state = f"changed since: {', '.join(others)}" if others else "unchanged since"
+    is_own = any(kind == "own" for kind, _ in catalogue.faults.values())
     seeds = ", ".join(map(str, sorted({row.seed for row in chosen})))
     return {
         "commands": "`assay faults run --scoring --seeds 1 --data LOG --model gru --no-healthy` "
@@ -220,7 +221,7 @@ def _facts(
         "ml-100k, by listed faults and healthy programs alone",
         "logs": ", ".join(sorted({row.data for row in chosen})),
         "runs": f"{len(chosen)}, {sum(row.seconds for row in chosen) / 3600:.1f} CPU-hours",
-        "labels": f"frozen as {digest(frozen)}, {state}",
+        "labels": "your own" if is_own else f"frozen as {digest(frozen)}, {state}",
         "sources": ", ".join(sorted({row.code for row in chosen})),
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 REASONS: dict[str, str] = {
     "head_huge": "Hidden states start near 0 under small embeddings, so that large output weights "
-    "give usual scores; trainings end as high as without.",
+    "give usual scores. Trainings end as high as without on the synthetic log, and 0.04 NDCG lower "
+    "on ml-100k.",
     "bs_one": "Training on single rows ends as high as with 32: nothing is wrong but the cost, "
     "which no question is about.",
     "bs_full": "Transition counts rank no better than popularity on this sample: there is nothing "

@@ -92,6 +92,8 @@ def _rates(score: Score) -> str:
             if verdicts:
                 name = f"{title}, inert ones included" if with_inert else title
                 rows.append([name, *_row(verdicts)])
+    rows.append(["all faults", *_row(score.of_kind(*TITLES))])
+    rows.append(["all, inert ones included", *_row(score.of_kind(*TITLES, with_inert=True))])
     return table(_HEADER, rows)
 
 

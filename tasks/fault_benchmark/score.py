@@ -102,7 +102,7 @@ class Score:
         verdicts: One per run of a fault.
         alarms: Runs of healthy and clean programs that were not green.
         healthy_runs: Runs of healthy variants and clean programs.
-        inert: Ids of faults that change nothing; `id@log` where they do on other logs.
+        inert: Faults that change nothing, each with the log: `id@log`.
         untested: Ids of faults nobody ran the kill test on.
         fired: Question -> ids of faults that turned it red.
     """
@@ -124,7 +124,7 @@ class Score:
 
     def is_inert(self, row: Row) -> bool:
         """Whether the fault changes nothing, or nothing on the log of this run."""
-        return bool({row.id, place(row)} & self.inert)
+        return place(row) in self.inert
 
     @property
     def false_alarms(self) -> Rate:
@@ -191,12 +191,12 @@ def score(rows: Iterable[Row], catalogue: Catalogue, kills: Mapping[str, Kill]) 
         for red in row.reds:
             fired.setdefault(red.question, set()).add(row.id)
     ids = {verdict.row.id for verdict in verdicts}
-    places = ids | {place(verdict.row) for verdict in verdicts}
+    tested = {place(v.row): kills.get(place(v.row), kills.get(v.row.id)) for v in verdicts}
     return Score(
         verdicts=tuple(verdicts),
         alarms=tuple(alarms),
         healthy_runs=tuple(healthy),
-        inert=frozenset(id for id in places if id in kills and not kills[id].killed),
+        inert=frozenset(name for name, kill in tested.items() if kill and not kill.killed),
         untested=frozenset(id for id in ids if id not in kills),
         fired={question: frozenset(found) for question, found in fired.items()},
     )

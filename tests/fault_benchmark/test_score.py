@@ -140,6 +140,9 @@ def test_a_fault_that_changes_nothing_on_one_log_is_inert_there_alone() -> None:
     nothing = Kill("gru", (), metric_drop=0.0, p_value=0.5)
     result = score([_row(reds={})], CATALOGUE, {"one@synthetic": nothing})
     assert result.of_kind("listed") == []
+    here = Kill("gru", ("loss",))
+    live = score([_row(reds={})], CATALOGUE, {"one": nothing, "one@synthetic": here})
+    assert len(live.of_kind("listed")) == 1
     other = score([_row(reds={})], CATALOGUE, {"one@elsewhere": nothing})
     assert len(other.of_kind("listed")) == 1
 
