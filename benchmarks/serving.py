@@ -96,11 +96,13 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2_000, help="events measured")
     parser.add_argument("--max-seq-len", type=int, default=100, help="window of the models")
     parser.add_argument("--seen", type=int, default=0, help="seen items left out per user")
-    parser.add_argument("--only", choices=MODELS)
+    parser.add_argument("--only", choices=MODELS, help="measure one model in this process")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(measure(options.only, options)))
+        found = measure(options.only, options)
+        print(json.dumps(found))
+        kept.write({options.only: found}, options.json, add=True)
         return
     result: dict[str, object] = {
         key: value for key, value in vars(options).items() if key not in ("only", "json")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,17 +78,16 @@ def growth_section(growth: dict[str, Any]) -> list[str]:
         return []
     lines = [
         *("", "## Growth", "", "![Processor seconds by size](images/growth.svg)", ""),
-        "Slopes of the logarithms (1 is linear; below 1 a fixed cost still counts), from",
+        "Slopes of the logarithms (1 is linear; below 1 a fixed cost still counts; in brackets between",
+        "the two largest sizes alone, where histories fill their window), from",
         "`python -m benchmarks.growth`; seconds in `benchmarks/results/speed/growth.json`.",
         *("", "| What grows | prepare | training epoch | full-ranking evaluation |"),
         "|---|---|---|---|",
     ]
     for name, row in growth["slopes"].items():
         sizes = list(growth["seconds"][name])
-        lines.append(
-            f"| {name}, {sizes[0]} to {sizes[-1]} | {row['prepare']} | {row['epoch']} "
-            f"| {row['evaluation']} |"
-        )
+        shown = [f"{row[part]} ({_last_slope(growth['seconds'][name], part)})" for part in row]
+        lines.append(f"| {name}, {sizes[0]} to {sizes[-1]} | {' | '.join(shown)} |")
     return lines
 
 
@@ -113,7 +113,8 @@ def render() -> str:
         *memory_rows(cells),
         "",
         "`python -m benchmarks.guard` measures the key rows again and fails where a ratio is more",
-        "than 1.6 times the kept one.",
+        "than 1.6 times the kept one. The same ratio differs by up to 1.4 times between runs on a",
+        "busy machine. Peak memory and the time over lengths: `--only memory`, `--only growth`.",
         *growth_section(kept.read("growth")),
         "",
         "## The whole thing",
@@ -127,6 +128,16 @@ def render() -> str:
         page = gpu_page.render(json.loads(gpu.read_text()))
         lines += ["", page.replace("\n## ", "\n### ").replace("# Speed on", "## Cells on", 1)]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _last_slope(rows: dict[str, dict[str, float]], part: str) -> float:
+    """Slope between the two largest sizes.
+
+    >>> _last_slope({"1": {"a": 9.0}, "2": {"a": 1.0}, "4": {"a": 2.0}}, "a")
+    1.0
+    """
+    (before, low), (after, high) = list(rows.items())[-2:]
+    return round(math.log(high[part] / low[part]) / math.log(int(after) / int(before)), 2)
 
 
 def _shares(row: dict[str, float]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import kept
 
 Row = tuple[str, str, str, str]
-MISSING = "not measured"
+MISSING = "not measured for this page"
 PREPARE = "python -m benchmarks.prepare"
 EVALUATION = "python -m benchmarks.evaluation"
 SERVING = "python -m benchmarks.serving"
