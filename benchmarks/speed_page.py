@@ -78,8 +78,8 @@ def growth_section(growth: dict[str, Any]) -> list[str]:
         return []
     lines = [
         *("", "## Growth", "", "![Processor seconds by size](images/growth.svg)", ""),
-        "Slopes of the logarithms (1 is linear; below 1 a fixed cost still counts; in brackets between",
-        "the two largest sizes alone, where histories fill their window), from",
+        "Slopes of the logarithms (1 is linear; below 1 a fixed cost still counts; in brackets",
+        "between the two largest sizes alone), from",
         "`python -m benchmarks.growth`; seconds in `benchmarks/results/speed/growth.json`.",
         *("", "| What grows | prepare | training epoch | full-ranking evaluation |"),
         "|---|---|---|---|",
