@@ -104,9 +104,7 @@ def begin(model: nn.Module, vocabulary: Path, place: Path) -> WarmStart | None:
     return WarmStart(len(now), len(items) - len(now), kept, total - kept)
 
 
-def _take_over(
-    name: str, tensor: Tensor, old: Tensor | None, now: Tensor, before: Tensor
-) -> bool:
+def _take_over(name: str, tensor: Tensor, old: Tensor | None, now: Tensor, before: Tensor) -> bool:
     """Copy one tensor where it fits."""
     if old is None:
         return False
