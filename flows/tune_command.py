@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.workspace import find_project
+from flows.workspace import find_project, run_folder
 from tasks.settings import Settings, SettingsError, load_settings, settings_from_dict, write_params
 from tasks.tracking import trials as tracked
 
@@ -47,13 +47,9 @@ def tune(
     Raises:
         SettingsError: nothing is prepared yet, or no model can be tuned.
     """
-    project = find_project(start)
-    folder = project / "runs" / name if name else project
-    data = folder / "data" / "prepared"
-    if not (data / "manifest.json").is_file():
-        raise SettingsError(f"{folder} holds no prepared data; run the stage first: assay run.")
+    folder = _prepared_folder(start, name)
     settings = load_settings(folder / "params.yaml")
-    search = make_search(settings, data, folder / STORAGE, models, trials)
+    search = make_search(settings, folder / "data" / "prepared", folder / STORAGE, models, trials)
     parent = tracked.begin_search(settings, folder) if settings.tracking.enabled else None
 
     def tell(model: str, trial: FrozenTrial) -> None:
@@ -82,6 +78,17 @@ def tune(
     }
     print(json.dumps(result, indent=1) if as_json else summary(result, save))
     return result
+
+
+def _prepared_folder(start: Path, name: str) -> Path:
+    """The run's folder, or the project's, with prepared data in it."""
+    project = find_project(start)
+    folder = run_folder(project, name) if name else project
+    if not (folder / "data" / "prepared" / "manifest.json").is_file():
+        raise SettingsError(
+            f"{folder} holds no prepared data; run the experiment first: assay run."
+        )
+    return folder
 
 
 def make_search(

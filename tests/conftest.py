@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,20 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {folder.name}/ beside the checkout: real logs are not available")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def same_import_path(import_path: list[str]) -> Iterator[None]:
+    """Take back what tests add to ``sys.path``: a loaded MLflow model adds its own code.
+
+    Processes a later test starts inherit the path, and would import half of the program from there.
+    """
+    sys.path[:] = import_path
+    yield
+    sys.path[:] = import_path
+
+
+@pytest.fixture(scope="session")
+def import_path() -> list[str]:
+    """``sys.path`` before the first test."""
+    return list(sys.path)

@@ -16,7 +16,7 @@ GROUPS = {
         *("reading_a_diagnosis", "diagnosis", "questions/README", "own_model"),
         *("public_packages", "fault_benchmark", "own_faults"),
     ),
-    "Reference": ("settings", "xlstm_model", "extending"),
+    "Reference": ("settings", "xlstm_model", "extending", "scaling"),
     "What was measured": ("results", "speed", "reliability", "experiment_log"),
     "Why it is so": ("decisions/README",),
 }

@@ -121,6 +121,7 @@ def held_out(
     apply: Callable[[Subject], Subject],
     **more: Any,
 ) -> Fault:
+    """A fault of the held-out set: nobody reported it, it was written for this set."""
     return Fault(id, title, layer, "written for this set", asks(expected), stages, apply, **more)
 
 

@@ -14,6 +14,8 @@ from xlstm_model.cells import SLSTMState
 
 
 class NoStabiliser(WrittenOutSLSTM):
+    """Exponentials of the gates as they are."""
+
     def begin(self, gates_preact: Tensor, state: Any) -> SLSTMState:
         state = super().begin(gates_preact, state)
         return state._replace(m=torch.zeros_like(state.m))
@@ -27,11 +29,15 @@ class NoStabiliser(WrittenOutSLSTM):
 
 
 class SharedState(WrittenOutSLSTM):
+    """The state's mean over the batch, for every row."""
+
     def between(self, state: SLSTMState) -> SLSTMState:
         return SLSTMState(*(part.mean(dim=0, keepdim=True).expand_as(part) for part in state))
 
 
 class CarriedState(WrittenOutSLSTM):
+    """Begins where the last call of as many rows ended."""
+
     kept: SLSTMState | None = None
 
     def begin(self, gates_preact: Tensor, state: Any) -> SLSTMState:
@@ -45,49 +51,67 @@ class CarriedState(WrittenOutSLSTM):
 
 
 class MeanOverTime(SLSTMRecurrence):
+    """Hidden states averaged over the events, later ones included."""
+
     def forward(self, gates_preact: Tensor, **more: Any) -> Any:
         h, state = super().forward(gates_preact, **more)
         return h.mean(dim=1, keepdim=True).expand_as(h), state
 
 
 class MeanOverBatchAndTime(SLSTMRecurrence):
+    """Hidden states averaged over rows and events."""
+
     def forward(self, gates_preact: Tensor, **more: Any) -> Any:
         h, state = super().forward(gates_preact, **more)
         return h.mean(dim=(0, 1), keepdim=True).expand_as(h), state
 
 
 class RandomStart(WrittenOutSLSTM):
+    """A random hidden state to begin with."""
+
     def begin(self, gates_preact: Tensor, state: Any) -> SLSTMState:
         state = super().begin(gates_preact, state)
         return state._replace(h=torch.randn_like(state.h))
 
 
 class NoRecurrence(WrittenOutSLSTM):
+    """The gates never see the hidden state."""
+
     def recurrent(self, h: Tensor) -> Tensor:
         return super().recurrent(torch.zeros_like(h))
 
 
 class GatesSwapped(WrittenOutSLSTM):
+    """Input and forget gate change places."""
+
     def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
         return super().update(fgate, igate, zgate, ogate, state)
 
 
 class ResetEachStep(WrittenOutSLSTM):
+    """Every event begins from an empty state."""
+
     def between(self, state: SLSTMState) -> SLSTMState:
         return self.initial_state(len(state.h), device=state.h.device, dtype=state.h.dtype)
 
 
 class DetachedState(WrittenOutSLSTM):
+    """No gradient passes from event to event."""
+
     def between(self, state: SLSTMState) -> SLSTMState:
         return SLSTMState(*(part.detach() for part in state))
 
 
 class NotNormalised(WrittenOutSLSTM):
+    """The normaliser is left out."""
+
     def output(self, ogate: Tensor, c: Tensor, n: Tensor) -> Tensor:
         return ogate * c
 
 
 class CentredNormaliser(WrittenOutSLSTM):
+    """The normaliser is centred and scaled over the heads."""
+
     def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
         _, after = super().update(igate, fgate, zgate, ogate, state)
         n = F.layer_norm(after.n.flatten(1), (after.n[0].numel(),)).view_as(after.n)
@@ -96,18 +120,24 @@ class CentredNormaliser(WrittenOutSLSTM):
 
 
 class StabiliserReset(WrittenOutSLSTM):
+    """The stabiliser is set to zero between events; the scale of c and n is not."""
+
     def between(self, state: SLSTMState) -> SLSTMState:
         empty = torch.isinf(state.m)
         return state._replace(m=torch.where(empty, state.m, torch.zeros_like(state.m)))
 
 
 class StabiliserDetached(WrittenOutSLSTM):
+    """The stabiliser is taken out of the gradient."""
+
     def between(self, state: SLSTMState) -> SLSTMState:
         # The scale of c and n keeps its gradient, the logarithm that undoes it has none.
         return state._replace(m=state.m.detach())
 
 
 class HalfPrecision(WrittenOutSLSTM):
+    """The gates are computed in half precision."""
+
     def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
         # In half precision throughout, as under an autocast that reaches the gates.
         halves = (part.half() for part in (igate, fgate, zgate, ogate))
@@ -117,17 +147,23 @@ class HalfPrecision(WrittenOutSLSTM):
 
 
 class DroppedState(WrittenOutSLSTM):
+    """Dropout on what the gates see of the state, anew at every event."""
+
     def recurrent(self, h: Tensor) -> Tensor:
         return super().recurrent(F.dropout(h, 0.5, self.training))
 
 
 class Amplified(WrittenOutSLSTM):
+    """The state grows from event to event."""
+
     def update(self, igate: Tensor, fgate: Tensor, zgate: Tensor, ogate: Tensor, state: Any) -> Any:
         doubled = state._replace(c=2 * state.c)
         return super().update(igate, fgate, zgate, ogate, doubled)
 
 
 class WideState(SLSTMRecurrence):
+    """A state of another width than the head."""
+
     def forward(self, gates_preact: Tensor, *, mask: Any = None, state: Any = None) -> Any:
         if state is None:
             shape = (len(gates_preact), self.num_heads, self.head_dim + 1)
