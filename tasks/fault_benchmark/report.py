@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from tasks.fault_benchmark.asked_alone import ASKED_ALONE, ASKED_ALONE_NOTE
 from tasks.fault_benchmark.kill import Kill
 from tasks.fault_benchmark.published import HEADER, NOTE, TOOLS
 from tasks.fault_benchmark.reasons import REASONS
@@ -206,7 +207,7 @@ def _questions(score: Score, questions: Sequence[tuple[str, str]]) -> str:
         hits = sum(any(red.question == id for red in v.row.reds) for v in due)
         named = [v for v in score.of_kind(*TITLES) if v.row.question == id]
         right = sum(v.stage for v in named)
-        silent = "yes" if found else "**no**"
+        silent = "yes" if found else "alone" if id in ASKED_ALONE else "**no**"
         counts = [len(found), f"{hits}/{len(due)}", f"{right}/{len(named)}", alarms.get(id, 0)]
         rows.append([number, id, silent, *counts])
     header = [
@@ -218,7 +219,7 @@ def _questions(score: Score, questions: Sequence[tuple[str, str]]) -> str:
         "right stage where it spoke first",
         "alarms on healthy programs",
     ]
-    return table(header, rows)
+    return f"{ASKED_ALONE_NOTE}\n\n{table(header, rows)}"
 
 
 def _faults(score: Score, faults: Mapping[str, Fault], kills: Mapping[str, Kill]) -> str:
