@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tests.docs.pages import MARKERS, Block, Page, find_pages, read_page
-from tests.docs.workspaces import make_workspace, run_shell
+from tests.docs.workspaces import environment, make_workspace, run_shell
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [read_page(path, str(path.relative_to(REPOSITORY))) for path in find_pages(REPOSITORY)]
@@ -94,7 +96,9 @@ class _Reader:
 
     def _python(self, block: Block) -> str:
         output = io.StringIO()
-        with contextlib.redirect_stdout(output):
+        # What the block starts is found as in the reader's shell, activated or not.
+        path = {"PATH": environment(self._folder)["PATH"]}
+        with contextlib.redirect_stdout(output), mock.patch.dict(os.environ, path):
             exec(compile(block.text, block.place, "exec"), self._names)
         return output.getvalue()
 
