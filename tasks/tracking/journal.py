@@ -48,7 +48,7 @@ class Journal:
             file.write(hide_secrets(lines).encode())
 
     def entries(self, offset: int = 0) -> Iterator[Entry]:
-        """Yield whole records from byte ``offset`` on; unreadable lines yield an empty record."""
+        """Yield records from byte ``offset`` on; a line that was cut off yields an empty one."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -98,8 +98,11 @@ def _ends_with_newline(file: Any) -> bool:
 
 
 def _parse(line: bytes) -> Record:
+    """The record of a line; empty for one that was cut off, `unreadable` for any other text."""
+    text = line.decode(errors="replace").strip()
     try:
-        record = json.loads(line)
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        was_cut = text.startswith("{") and (not text.endswith("}") or error.pos >= len(text))
+        return {} if was_cut or not text else {"unreadable": text}
+    return record if isinstance(record, dict) and record else {"unreadable": text}

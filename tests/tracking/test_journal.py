@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tasks.tracking.journal import Journal
 
 
@@ -41,3 +43,23 @@ def test_only_what_was_not_delivered_waits(tmp_path: Path) -> None:
     assert journal.num_waiting() == 1
     journal.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "record"),
+    [
+        (b'{"op": "tags", "val', {}),
+        (b'{"op": "metrics", "points": [[1, {"a": 2}', {}),
+        (b"", {}),
+        (b"\0\0garbage", {"unreadable": "\0\0garbage"}),
+        (b'{"op": tags}', {"unreadable": '{"op": tags}'}),
+        (b"[1, 2]", {"unreadable": "[1, 2]"}),
+    ],
+    ids=["cut", "cut_after_brace", "blank", "garbage", "no_json", "no_object"],
+)
+def test_only_a_line_that_was_cut_off_is_nothing(
+    tmp_path: Path, line: bytes, record: dict[str, str]
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(line + b"\n")
+    assert [entry.record for entry in Journal(path).entries()] == [record]

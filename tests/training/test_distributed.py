@@ -94,6 +94,22 @@ def test_shards_are_the_batch_taken_apart(size):
     assert len({part.seed for part in shards}) == size
 
 
+def test_gradients_of_the_shards_add_up_to_those_of_the_batch(make_parts):
+    parts = make_parts("xlstm", dropout=0.0)
+    parts.model.double().train()
+    batch = next(parts.batches.epoch(0))
+
+    def gradients(part):
+        hidden, _ = parts.model.encode(part.item_ids, mask=part.mask, times=part.times)
+        loss = parts.objective(parts.model, hidden, part) * (part.num_targets / batch.num_targets)
+        return torch.autograd.grad(loss, list(parts.model.parameters()))
+
+    whole = gradients(batch)
+    halves = [gradients(shard(batch, rank, 2)) for rank in range(2)]
+    for expected, one, other in zip(whole, *halves, strict=True):
+        torch.testing.assert_close(one + other, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_more_processes_than_windows_leave_some_without():
     batch = make_batch(1)
     assert shard(batch, 0, 3).num_targets == batch.num_targets

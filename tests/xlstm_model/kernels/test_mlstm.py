@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
 ]
 
-TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 6e-2}
+TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 4e-2}
 
 
 def _state(B, NH, DK, DV, rng, device):
