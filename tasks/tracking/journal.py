@@ -60,12 +60,20 @@ class Journal:
                 yield Entry(_parse(line), offset)
 
     def delivered(self) -> int:
-        """Bytes already delivered; 0 where the journal holds less than that."""
+        """Bytes already delivered; 0, delivered anew, where the mark is none of this journal."""
         try:
             offset = int(self._offset_path.read_text())
-            return offset if offset <= self.path.stat().st_size else 0
+            return offset if self._is_border(offset) else 0
         except (FileNotFoundError, ValueError):
             return 0
+
+    def _is_border(self, offset: int) -> bool:
+        """Whether a record ends at a byte: a mark that a power cut shortened points into one."""
+        if not 0 < offset <= self.path.stat().st_size:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(offset - 1)
+            return file.read(1) == b"\n"
 
     def mark_delivered(self, offset: int) -> None:
         """Remember that everything before byte ``offset`` arrived."""

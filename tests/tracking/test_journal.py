@@ -63,3 +63,12 @@ def test_only_a_line_that_was_cut_off_is_nothing(
     path = tmp_path / "journal.jsonl"
     path.write_bytes(line + b"\n")
     assert [entry.record for entry in Journal(path).entries()] == [record]
+
+
+def test_a_mark_that_points_into_a_record_counts_as_none(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append([{"op": "run", "key": "k"}, {"op": "tags", "key": "k"}])
+    first, last = (entry.end for entry in journal.entries())
+    for offset, delivered in ((first, first), (last, last), (first + 3, 0), (last + 1, 0)):
+        journal.mark_delivered(offset)
+        assert journal.delivered() == delivered
