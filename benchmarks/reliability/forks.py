@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,6 +51,15 @@ def warm_up() -> None:
     from tasks.training import train_stage  # noqa: F401
 
     torch.set_num_threads(1)
+
+
+def import_all(names: Iterable[str]) -> None:
+    """Import modules that a fork imported, so that the next forks have them already."""
+    for name in names:
+        if name not in sys.modules:
+            # Some are made while running, and some names are no modules of their own.
+            with suppress(Exception):
+                importlib.import_module(name)
 
 
 def run_fork(work: Callable[[], int], folder: Path) -> Ended:

@@ -16,16 +16,18 @@ import json
 import os
 import random
 import shutil
+import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.forks import MODES, kill_fork, run_fork, warm_up
+from benchmarks.reliability.forks import MODES, import_all, kill_fork, run_fork, warm_up
 from benchmarks.reliability.outputs import delivered, digest_outputs, logged
+from benchmarks.reliability.tally import Tally, read_rows, write_row
 from tasks.settings import settings_from_dict, write_params
 from tasks.tracking.experiment import DELIVER_LATER
 
@@ -38,17 +40,18 @@ SETTINGS = {
     },
     "train": {
         "shared": {
-            "max_epochs": 3,
+            "max_epochs": 6,
             "max_seq_len": 8,
             "batch_size": 8,
             "record_every_steps": 2,
-            "checkpoint_every_steps": 3,
+            "checkpoint_every_steps": 2,
         },
         "xlstm": {"embedding_dim": 8, "num_heads": 2, "chunk_size": 8},
     },
     "evaluate": {"bootstrap_samples": 100},
 }
 SECOND_KILL_SHARE = 0.25
+IMPORTED = "imported.json"
 
 
 @dataclass(frozen=True)
@@ -60,36 +63,6 @@ class StageUnderTest:
     outs: tuple[str, ...] = ()
     """What DVC deletes before the stage runs again."""
     is_delivery: bool = False
-
-
-@dataclass
-class Tally:
-    """What came of the kills of one stage."""
-
-    stage: str
-    seconds: float
-    """Unbroken."""
-    kills: int = 0
-    by_mode: Counter[str] = field(default_factory=Counter)
-    truncated: Counter[str] = field(default_factory=Counter)
-    ended_first: int = 0
-    """Tries that ended before the kill; they count as none."""
-    failures: list[str] = field(default_factory=list)
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Tally:
-        """What earlier calls counted."""
-        counters = {name: Counter(row[name]) for name in ("by_mode", "truncated")}
-        return cls(**{**row, **counters})
-
-    def as_row(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            **vars(self),
-            "seconds": round(self.seconds, 3),
-            "by_mode": dict(self.by_mode),
-            "truncated": dict(self.truncated.most_common()),
-        }
 
 
 def stages() -> list[StageUnderTest]:
@@ -151,11 +124,17 @@ def test_stage(
     tally: Tally,
     kills: int,
     seconds: float,
-) -> None:
-    """Kill a stage ``kills`` times, or for some time, each in a copy of its starting folder."""
+) -> Iterator[Tally]:
+    """Kill a stage ``kills`` times, or for some time, each in a copy of its starting folder.
+
+    Yields:
+        The tally after every try.
+    """
     # Other moments than those of the kills that were made before.
     rng = random.Random(f"{stage.name} {tally.kills}")
     started = time.monotonic()
+    # What else the machine does changes: kills are drawn over the time a run takes now.
+    lasted = deque([tally.seconds], maxlen=5)
     while tally.kills < kills and time.monotonic() - started < seconds:
         mode = MODES[tally.kills % len(MODES)]
         with tempfile.TemporaryDirectory(dir=before.parent) as scratch:
@@ -163,9 +142,8 @@ def test_stage(
             shutil.copytree(before, place, symlinks=True)
             _relocate(place, before)
             for _ in range(2 if rng.random() < SECOND_KILL_SHARE else 1):
-                ended = kill_fork(
-                    stage.work, place, after=rng.uniform(0, tally.seconds), mode=mode, rng=rng
-                )
+                after = rng.uniform(0, max(lasted))
+                ended = kill_fork(stage.work, place, after=after, mode=mode, rng=rng)
                 tally.ended_first += not ended.was_killed
                 tally.kills += ended.was_killed
                 tally.by_mode[mode] += ended.was_killed
@@ -175,10 +153,12 @@ def test_stage(
                     for out in stage.outs:
                         shutil.rmtree(place / out, ignore_errors=True)
             again = run_fork(stage.work, place)
+            lasted.append(again.seconds)
             log = (place / "stage.log").read_text(errors="replace")
             problem = difference(expected, found(place, stage)) if again.code == 0 else log[-1500:]
             if problem:
                 tally.failures.append(f"{mode}, {ended.truncated or 'nothing'} cut: {problem}")
+        yield tally
 
 
 def _kind(name: str) -> str:
@@ -232,13 +212,13 @@ def main() -> None:
         for number, stage in enumerate(stages()):
             after = folder / f"after_{number}"
             seconds = _run_unbroken(stage, before, after)
-            known = _read(options.out).get(stage.name) if options.go_on else None
+            known = read_rows(options.out).get(stage.name) if options.go_on else None
             tally = Tally.from_row(known) if known else Tally(stage.name, seconds)
             if not options.only or stage.name in options.only:
-                test_stage(
-                    stage, before, found(after, stage), tally, options.kills, options.seconds
-                )
-                _write(options.out, tally.as_row())
+                unbroken = found(after, stage)
+                names = [each.name for each in stages()]
+                for _ in test_stage(stage, before, unbroken, tally, options.kills, options.seconds):
+                    write_row(options.out, tally.as_row(), names)
                 failed = f", {len(tally.failures)} FAILED" if tally.failures else ""
                 print(f"{stage.name}: {tally.kills} kills of {seconds:.2f} s{failed}", flush=True)
                 for failure in tally.failures[:3]:
@@ -259,32 +239,32 @@ def _start(folder: Path) -> Path:
 
 def _run_unbroken(stage: StageUnderTest, before: Path, after: Path) -> float:
     """Make the folder a stage leaves behind, unless it is there; returns its seconds."""
-    times = after / "seconds.json"
-    if not times.exists():
-        shutil.rmtree(after, ignore_errors=True)
-        shutil.copytree(before, after, symlinks=True)
-        _relocate(after, before)
-        unbroken = run_fork(stage.work, after)
-        log = (after / "stage.log").read_text(errors="replace")
-        assert unbroken.code == 0, f"{stage.name} fails unbroken:\n{log[-3000:]}"
-        times.write_text(json.dumps(unbroken.seconds))
+    measured = after / "unbroken.json"
+    if not measured.exists():
+        # Once to import what the stage needs, then to measure it without.
+        for _ in range(2):
+            shutil.rmtree(after, ignore_errors=True)
+            shutil.copytree(before, after, symlinks=True)
+            _relocate(after, before)
+            unbroken = run_fork(_noting_imports(stage.work), after)
+            log = (after / "stage.log").read_text(errors="replace")
+            assert unbroken.code == 0, f"{stage.name} fails unbroken:\n{log[-3000:]}"
+            modules = json.loads((after / IMPORTED).read_text())
+            import_all(modules)
+        measured.write_text(json.dumps({"seconds": unbroken.seconds, "modules": modules}))
         print(f"{stage.name}: {unbroken.seconds:.2f} s unbroken", flush=True)
-    return float(json.loads(times.read_text()))
+    known = json.loads(measured.read_text())
+    import_all(known["modules"])
+    return float(known["seconds"])
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Results by stage."""
-    known = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else []
-    return {row["stage"]: row for row in known}
+def _noting_imports(work: Callable[[], int]) -> Callable[[], int]:
+    def noted() -> int:
+        code = work()
+        Path(IMPORTED).write_text(json.dumps(sorted(sys.modules)))
+        return code
 
-
-def _write(path: Path, row: dict[str, Any]) -> None:
-    """Write the result of a stage; those of the others stay."""
-    by_name = {**_read(path), row["stage"]: row}
-    order = [stage.name for stage in stages()]
-    kept = [by_name[name] for name in order if name in by_name]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"stages": kept}, indent=1) + "\n", encoding="utf-8")
+    return noted
 
 
 if __name__ == "__main__":
