@@ -98,11 +98,14 @@ def kill(
     model: Annotated[str, typer.Option(help="Model faults are planted in.")] = "gru",
     data: Annotated[str, typer.Option(help="'synthetic' or the path of a log.")] = "synthetic",
     again: Annotated[bool, typer.Option(help="Test faults that were tested before too.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
 ) -> None:
     """Test which faults change anything at all, and keep the answer in the repository."""
     from flows import fault_commands
 
-    fault_commands.run_kill_tests(Path.cwd(), only=only or (), model=model, data=data, again=again)
+    fault_commands.run_kill_tests(
+        Path.cwd(), only=only or (), model=model, data=data, again=again, workers=workers
+    )
 
 
 @faults_app.command("freeze")

@@ -9,13 +9,14 @@ from pathlib import Path
 from tasks.fault_benchmark.campaign import Outcome, run_campaign, sampled, with_clean_programs
 from tasks.fault_benchmark.frozen import FROZEN, changed, digest, freeze, read_frozen
 from tasks.fault_benchmark.kept import KEPT, keep, read_kept
-from tasks.fault_benchmark.kill import KILL_FILE, Kill, kill_test, read_kills, write_kills
+from tasks.fault_benchmark.kill import KILL_FILE, Kill, kill_tests, read_kills, write_kills
 from tasks.fault_benchmark.plan import (
     DEVELOPMENT_SEEDS,
     FAULT_MODELS,
     HEALTHY_MODELS,
     SCORING_SEEDS,
     Catalogue,
+    Job,
     fault_jobs,
     healthy_jobs,
 )
@@ -121,6 +122,7 @@ def run_kill_tests(
     model: str = "gru",
     data: str = "synthetic",
     again: bool = False,
+    workers: int = 1,
 ) -> dict[str, Kill]:
     """Run the kill test of faults that have none yet, and keep what it says in the repository.
 
@@ -130,15 +132,19 @@ def run_kill_tests(
     catalogue = Catalogue.load()
     path = root / KILL_FILE
     known = {} if again else read_kills(path)
+    jobs = fault_jobs(catalogue, seeds=(0,), models=(model,), data=(data,), only=only)
+    waiting = [job for job in jobs if _kill_name(job) not in known]
     found: dict[str, Kill] = {}
-    for job in fault_jobs(catalogue, seeds=(0,), models=(model,), data=(data,), only=only):
-        name = job.id if data == "synthetic" else f"{job.id}@{job.key[3]}"
-        if name in known:
-            continue
-        found[name] = kill = kill_test(job, catalogue)
+    for job, kill in kill_tests(waiting, catalogue, workers):
+        name = _kill_name(job)
+        found[name] = kill
         write_kills(path, {name: kill})
-        print(f"{name}: {'live' if kill.killed else 'inert'} {', '.join(kill.parts)}")
+        print(f"{name}: {'live' if kill.killed else 'inert'} {', '.join(kill.parts)}", flush=True)
     return found
+
+
+def _kill_name(job: Job) -> str:
+    return job.id if job.data == "synthetic" else f"{job.id}@{job.key[3]}"
 
 
 def freeze_labels(root: Path) -> str:

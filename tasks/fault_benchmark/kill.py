@@ -13,8 +13,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,27 @@ def kill_test(job: Job, catalogue: Catalogue) -> Kill:
         return Kill(job.model, parts)
     drops = [_metric_drop(job, catalogue, seed) for seed in MATCHED_SEEDS]
     return Kill(job.model, (), float(np.mean(drops)), sign_flip_p_value(np.array(drops)))
+
+
+def kill_tests(
+    jobs: Sequence[Job], catalogue: Catalogue, workers: int = 1
+) -> Iterator[tuple[Job, Kill]]:
+    """Run kill tests and yield each answer as it comes.
+
+    Args:
+        jobs: Faults of the repository, each with its model, log and seed.
+        catalogue: Where they are found.
+        workers: Processes side by side, each with one thread; 1 runs in this process.
+    """
+    if workers == 1:
+        for job in jobs:
+            yield job, kill_test(job, catalogue)
+        return
+    # Fresh processes: a forked one would inherit torch's threads.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _use_one_thread) as pool:
+        running = {pool.submit(_kill_test_of_repository, job): job for job in jobs}
+        for finished in as_completed(running):
+            yield running[finished], finished.result()
 
 
 def changed_parts(clean: Subject, faulty: Subject, seed: int) -> tuple[str, ...]:
@@ -132,6 +155,16 @@ def read_kills(path: Path) -> dict[str, Kill]:
         values.pop("killed")
         kills[id] = Kill(**{**values, "parts": tuple(values["parts"])})
     return kills
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _kill_test_of_repository(job: Job) -> Kill:
+    return kill_test(job, Catalogue.load())
 
 
 def _trainings_differ(clean: Subject, faulty: Subject, seed: int) -> bool:

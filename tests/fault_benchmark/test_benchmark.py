@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.fault_benchmark.frozen import changed, labels_of, read_frozen
-from tasks.fault_benchmark.kill import changed_parts
+from tasks.fault_benchmark.kill import changed_parts, kill_test, kill_tests
 from tasks.fault_benchmark.plan import Catalogue, Job, clean_job, fault_jobs, healthy_jobs
 from tasks.fault_benchmark.runner import run_job, subject_of
 from tasks.fault_benchmark.score import judge
@@ -135,3 +135,12 @@ def test_healthy_programs_are_built_and_run(job: Job) -> None:
 def test_every_fault_can_be_planted(fault) -> None:
     job = _jobs(fault.id)[0]
     assert subject_of(job, CATALOGUE).name.endswith(fault.id)
+
+
+@pytest.mark.long
+def test_kill_tests_say_the_same_side_by_side():
+    jobs = fault_jobs(CATALOGUE, seeds=(0,), models=("gru",), only=("no_sort", "users_merged"))
+    assert len(jobs) == 2
+    side_by_side = dict(kill_tests(jobs, CATALOGUE, workers=2))
+    assert side_by_side == {job: kill_test(job, CATALOGUE) for job in jobs}
+    assert all(kill.killed for kill in side_by_side.values())
