@@ -28,7 +28,7 @@ CELLS = st.one_of(
 TABLES = st.lists(st.lists(CELLS, min_size=1, max_size=5), min_size=1, max_size=8)
 
 
-def read(name: str, content: bytes) -> None:
+def assert_read_or_refused(name: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
@@ -48,7 +48,7 @@ def read(name: str, content: bytes) -> None:
 @example("log.jsonl", b"{" * 2000)
 @example("log", b"PAR1\0\0\0\0PAR1")
 def test_any_bytes_as_a_log(name: str, content: bytes) -> None:
-    read(name, content)
+    assert_read_or_refused(name, content)
 
 
 @settings(derandomize=True, deadline=None, max_examples=250)
@@ -60,7 +60,7 @@ def test_any_table_as_a_log(
 ) -> None:
     lines = [["user_id", "item_id", "timestamp"], *rows] if has_header else rows
     text = "\n".join(separator.join(row) for row in lines)
-    read(name, text.encode("utf-8", errors="surrogatepass"))
+    assert_read_or_refused(name, text.encode("utf-8", errors="surrogatepass"))
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)

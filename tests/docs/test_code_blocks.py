@@ -38,7 +38,7 @@ def test_every_block_is_run_or_says_why_not(page: Page) -> None:
 
 @pytest.mark.parametrize("page", _pages("fast"))
 def test_fast_blocks_run(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _Reader(page, tmp_path, monkeypatch).follow({"first", "file", "patch", "fast"})
+    _Reader(page, tmp_path, monkeypatch).check({"first", "file", "patch", "fast"})
 
 
 @pytest.mark.long
@@ -48,7 +48,7 @@ def test_fast_blocks_run(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_all_blocks_run_in_order(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _Reader(page, tmp_path, monkeypatch).follow({"first", "file", "patch", "fast", "long"})
+    _Reader(page, tmp_path, monkeypatch).check({"first", "file", "patch", "fast", "long"})
 
 
 class _Reader:
@@ -63,7 +63,7 @@ class _Reader:
         self._printed: str | None = None
         self._seconds = SECONDS["fast"]
 
-    def follow(self, kinds: set[str]) -> None:
+    def check(self, kinds: set[str]) -> None:
         """Act on the blocks of these kinds."""
         self._seconds = SECONDS["long" if "long" in kinds else "fast"]
         acted = 0

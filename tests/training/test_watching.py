@@ -61,12 +61,12 @@ def test_a_second_ctrl_c_interrupts():
     # A shell starts its background jobs with SIGINT ignored; a person's Ctrl-C is not.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        _press_twice()
+        _assert_the_second_press_interrupts()
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _press_twice():
+def _assert_the_second_press_interrupts():
     with stop_on_signals() as should_stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert should_stop()

@@ -55,7 +55,8 @@ def test_every_drawn_section_is_valid_settings():
         base = getattr(Settings().train, model).model_dump()
         last = {name: values[-1] for name, values in {**COMMON, **OWN[model]}.items()}
         section = suggest(FixedTrial({"learning_rate": 0.01, **last}), model, base)
-        type(getattr(Settings().train, model)).model_validate(section)
+        drawn = type(getattr(Settings().train, model)).model_validate(section)
+        assert {name: getattr(drawn, name) for name in last} == last
 
 
 def test_search_gives_every_model_its_trials_and_goes_on_where_it_stopped(folder, tmp_path):

@@ -36,7 +36,7 @@ class _Step(nn.Module):
         return self.stack.step(x, state)
 
 
-def _same(one, other) -> None:
+def _assert_same(one, other) -> None:
     torch.testing.assert_close(one[0], other[0])
     for (name, a), (_, b) in zip(named_tensors(one[1]), named_tensors(other[1]), strict=True):
         torch.testing.assert_close(a, b, msg=name)
@@ -48,7 +48,7 @@ def test_forward_compiles_into_one_graph_with_gradients(stack):
     compiled = torch.compile(stack, backend="aot_eager", fullgraph=True)
     expected = stack(x, mask=mask)
     result = compiled(x, mask=mask)
-    _same(result, expected)
+    _assert_same(result, expected)
     names = [n for n, _ in stack.named_parameters()]
     weight = torch.randn_like(x)
     gradients = [
@@ -66,7 +66,7 @@ def test_step_compiles_into_one_graph(stack):
     state = own = stack.initial_state(3)
     for _ in range(3):
         result, expected = compiled(x, state), stack.step(x, own)
-        _same(result, expected)
+        _assert_same(result, expected)
         state, own = result[1], expected[1]
 
 
@@ -89,7 +89,7 @@ def test_forward_exports_for_any_batch_size(stack):
     )
     other = torch.randn(5, 6, 8)
     other_mask = lengths_to_mask(torch.tensor([6, 1, 2, 3, 4]), 6)
-    _same(program.module()(other, mask=other_mask), stack(other, mask=other_mask))
+    _assert_same(program.module()(other, mask=other_mask), stack(other, mask=other_mask))
 
 
 @torch.no_grad()
@@ -99,4 +99,4 @@ def test_step_exports(stack):
     program = torch.export.export(_Step(stack), (x, state))
     other = torch.randn(3, 8)
     _, later = stack(torch.randn(3, 4, 8))
-    _same(program.module()(other, later), stack.step(other, later))
+    _assert_same(program.module()(other, later), stack.step(other, later))

@@ -14,7 +14,7 @@ Judge = Callable[[str, bytes, Expected, dict], ReadReport | None]
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Judge:
+def assert_read_as(tmp_path: Path) -> Judge:
     """Return a function that writes a log, reads it and checks what came of it.
 
     Expected is (usable rows, unusable rows), or the texts the refusal must hold besides the name

@@ -78,12 +78,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(("file", "content", "expected", "reading"), CASES)
-def test_broken_archive(file, content, expected, reading, judge) -> None:
-    judge(file, content, expected, reading)
+def test_broken_archive(file, content, expected, reading, assert_read_as) -> None:
+    assert_read_as(file, content, expected, reading)
 
 
-def test_chosen_member_is_stated(judge) -> None:
-    report = judge("log.zip", ZIP, (2, 0), {})
+def test_chosen_member_is_stated(assert_read_as) -> None:
+    report = assert_read_as("log.zip", ZIP, (2, 0), {})
     assert report.member == "x/ratings.csv"
     assert "x/ratings.csv was read from log.zip, 2 other files" in report.warnings[0]
 

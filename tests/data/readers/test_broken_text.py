@@ -119,13 +119,13 @@ ALL = [*ENCODINGS, *LINE_ENDS, *EMPTY, *SEPARATORS, *SHAPES, *QUOTES, *FOREIGN]
 
 
 @pytest.mark.parametrize(("file", "content", "expected", "reading"), ALL)
-def test_broken_text(file, content, expected, reading, judge) -> None:
-    judge(file, content, expected, reading)
+def test_broken_text(file, content, expected, reading, assert_read_as) -> None:
+    assert_read_as(file, content, expected, reading)
 
 
-def test_unusable_rows_are_told_with_line_text_and_reason(judge) -> None:
+def test_unusable_rows_are_told_with_line_text_and_reason(assert_read_as) -> None:
     content = HEADER + b"u1,i1,1500000000\n\nu2,,1500000001\n" + WIDE
-    report = judge("log.csv", content, (1, 2), {})
+    report = assert_read_as("log.csv", content, (1, 2), {})
     assert report.unparsed.rows() == [
         (2, 4, "item_id is missing", "u2,,1500000001"),
         (3, 5, "more than 3 fields", "u1,i1,1500000000,1,2,3"),
@@ -133,15 +133,15 @@ def test_unusable_rows_are_told_with_line_text_and_reason(judge) -> None:
     assert report.num_blank_lines == 1
 
 
-def test_line_numbers_count_line_ends_inside_quotes(judge) -> None:
+def test_line_numbers_count_line_ends_inside_quotes(assert_read_as) -> None:
     content = b'user,item,time\nu1,"i\n\n1",1500000000\n"u\n2",i2,\nu3,i3,1500000000\n'
-    report = judge("log.csv", content, (2, 1), {})
+    report = assert_read_as("log.csv", content, (2, 1), {})
     assert report.unparsed.rows() == [(1, 5, "time is missing", '"u\n2",i2,')]
 
 
-def test_stray_quotes_keep_line_numbers(judge) -> None:
+def test_stray_quotes_keep_line_numbers(assert_read_as) -> None:
     content = b'user,item,time\nu1,1"3,1500000000\n\nu2,i2,\nu3,i"3,1500000000\n'
-    report = judge("log.csv", content, (2, 1), {})
+    report = assert_read_as("log.csv", content, (2, 1), {})
     assert report.unparsed.rows() == [(2, 4, "time is missing", "u2,i2,")]
     assert report.num_blank_lines == 1
 
@@ -155,8 +155,8 @@ def test_stray_quotes_keep_line_numbers(judge) -> None:
         (CAFE.encode(), "utf-8"),
     ],
 )
-def test_encoding_is_stated(content: bytes, encoding: str, judge) -> None:
+def test_encoding_is_stated(content: bytes, encoding: str, assert_read_as) -> None:
     count = content.count(b"\n") - 1
-    report = judge("log.csv", content, (count, 0), {})
+    report = assert_read_as("log.csv", content, (count, 0), {})
     assert report.encoding == encoding
     assert any(encoding in text for text in report.warnings) == encoding.startswith(("cp", "lat"))

@@ -108,8 +108,8 @@ RATINGS = [
 @pytest.mark.parametrize(
     ("file", "content", "expected", "reading"), [*COLUMNS, *IDS, *TIMES, *RATINGS]
 )
-def test_broken_values(file, content, expected, reading, judge) -> None:
-    judge(file, content, expected, reading)
+def test_broken_values(file, content, expected, reading, assert_read_as) -> None:
+    assert_read_as(file, content, expected, reading)
 
 
 def test_empty_column_name_is_refused() -> None:
@@ -117,8 +117,8 @@ def test_empty_column_name_is_refused() -> None:
         read_interactions("log.csv", item_column="")
 
 
-def test_odd_times_are_named_in_a_warning(judge) -> None:
-    report = judge("log.csv", many(1_500_000_000_000), (200, 1), {})
+def test_odd_times_are_named_in_a_warning(assert_read_as) -> None:
+    report = assert_read_as("log.csv", many(1_500_000_000_000), (200, 1), {})
     (warning,) = report.warnings
     assert "1 of 201 values are not a number of seconds from 1973 to 2100" in warning
     assert "data row 201 holds '1500000000000'" in warning

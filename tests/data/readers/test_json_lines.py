@@ -64,13 +64,13 @@ CASES = [
 
 
 @pytest.mark.parametrize(("file", "content", "expected", "reading"), CASES)
-def test_json_lines(file, content, expected, reading, judge) -> None:
-    judge(file, content, expected, reading)
+def test_json_lines(file, content, expected, reading, assert_read_as) -> None:
+    assert_read_as(file, content, expected, reading)
 
 
-def test_broken_lines_are_told_with_line_and_reason(judge) -> None:
+def test_broken_lines_are_told_with_line_and_reason(assert_read_as) -> None:
     content = b"\n" + GOOD + b'{"user":\n{"user":"c","item":3}\n' + GOOD
-    report = judge("log.jsonl", content, (4, 2), {})
+    report = assert_read_as("log.jsonl", content, (4, 2), {})
     rows = report.unparsed.rows()
     assert [row[:2] for row in rows] == [(2, 4), (3, 5)]
     assert rows[0][2].startswith("line is no JSON: Expecting value")
@@ -78,7 +78,7 @@ def test_broken_lines_are_told_with_line_and_reason(judge) -> None:
     assert report.num_blank_lines == 2
 
 
-def test_rows_count_events_and_broken_lines(judge, tmp_path) -> None:
+def test_rows_count_events_and_broken_lines(assert_read_as, tmp_path) -> None:
     first, second = NESTED.split(b"\n")[:2]
     path = tmp_path / "log.jsonl"
     path.write_bytes(first + b"\noops\n" + second + b"\n")

@@ -74,8 +74,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("file", "content", "expected", "reading"), CASES)
-def test_parquet(file, content, expected, reading, judge) -> None:
-    judge(file, content, expected, reading)
+def test_parquet(file, content, expected, reading, assert_read_as) -> None:
+    assert_read_as(file, content, expected, reading)
 
 
 def test_types_become_the_declared_ones(tmp_path) -> None:
@@ -94,6 +94,6 @@ def test_types_become_the_declared_ones(tmp_path) -> None:
     assert report.time_unit == "datetime"
 
 
-def test_unusable_rows_have_no_line(judge) -> None:
-    report = judge("log.parquet", log(user_id=[1, None]), (1, 1), {})
+def test_unusable_rows_have_no_line(assert_read_as) -> None:
+    report = assert_read_as("log.parquet", log(user_id=[1, None]), (1, 1), {})
     assert report.unparsed.rows() == [(1, None, "user_id is missing", "(None, 'b', 1500000001)")]

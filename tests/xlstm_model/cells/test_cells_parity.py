@@ -42,7 +42,7 @@ def _mlstm_inputs(vectors, case):
     return [vectors[f"{case}.in.{name}"].clone().requires_grad_() for name in "qkvif"]
 
 
-def _close(actual, expected, tolerance, name=None):
+def _assert_close(actual, expected, tolerance, name=None):
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance, msg=name)
 
 
@@ -59,13 +59,13 @@ MLSTM_FORMS = [
 def test_mlstm_outputs_gradients_and_states(vectors, case, form, arguments):
     inputs = _mlstm_inputs(vectors, case)
     h, state = form(*inputs, eps=EPS, **arguments)
-    _close(h, vectors[f"{case}.h_parallel"], 1e-9)
+    _assert_close(h, vectors[f"{case}.h_parallel"], 1e-9)
     h.backward(vectors[f"{case}.cotangent_h"])
     for name, leaf in zip("qkvif", inputs, strict=True):
-        _close(leaf.grad, vectors[f"{case}.grad.{name}"], 1e-9, name)
+        _assert_close(leaf.grad, vectors[f"{case}.grad.{name}"], 1e-9, name)
     scale = state.m.exp()
-    _close(state.c * scale[..., None, None], vectors[f"{case}.state.C_true"], 1e-9)
-    _close(state.n * scale[..., None], vectors[f"{case}.state.n_true"], 1e-9)
+    _assert_close(state.c * scale[..., None, None], vectors[f"{case}.state.C_true"], 1e-9)
+    _assert_close(state.n * scale[..., None], vectors[f"{case}.state.n_true"], 1e-9)
 
 
 @pytest.mark.parametrize(("form", "arguments"), MLSTM_FORMS)
@@ -89,12 +89,12 @@ def test_mlstm_from_their_initial_scale_equals_their_recurrent_form(vectors, cas
     empty = empty_mlstm_state(B, NH, DH, DH, dtype=torch.float64)
     start = MLSTMState(empty.c, empty.n, torch.zeros_like(empty.m))
     h, state = form(*inputs, state=start, eps=EPS)
-    _close(h, vectors[f"{case}.h_recurrent"], 1e-9)
-    _close(state.c, vectors[f"{case}.state.C"], 1e-9)
-    _close(state.n, vectors[f"{case}.state.n"], 1e-9)
-    _close(state.m, vectors[f"{case}.state.m"], 1e-9)
+    _assert_close(h, vectors[f"{case}.h_recurrent"], 1e-9)
+    _assert_close(state.c, vectors[f"{case}.state.C"], 1e-9)
+    _assert_close(state.n, vectors[f"{case}.state.n"], 1e-9)
+    _assert_close(state.m, vectors[f"{case}.state.m"], 1e-9)
     if f"{case}.h_chunkwise8" in vectors:
-        _close(h, vectors[f"{case}.h_chunkwise8"], 1e-9)
+        _assert_close(h, vectors[f"{case}.h_chunkwise8"], 1e-9)
 
 
 @pytest.mark.parametrize("case", MLSTM)
@@ -106,7 +106,7 @@ def test_mlstm_stabiliser_after_every_position(vectors, case):
     state = MLSTMState(state.c, state.n, torch.zeros_like(state.m))
     for t in range(trace.shape[-1]):
         _, state = mlstm_chunkwise(*(x[:, :, t : t + 1] for x in inputs), state=state)
-        _close(state.m, trace[..., t], 1e-12)
+        _assert_close(state.m, trace[..., t], 1e-12)
 
 
 @pytest.mark.parametrize("form", [slstm_sequence, slstm_reference])
@@ -120,10 +120,10 @@ def test_slstm_outputs_gradients_and_states(vectors, case, form):
         start = vectors[f"{case}.state0"].clone().requires_grad_()
     state = None if start is None else SLSTMState(*start)
     h, end = form(*leaves, state=state)
-    _close(h.transpose(1, 2), vectors[f"{case}.h"], 1e-9)
-    _close(torch.stack(end), vectors[f"{case}.state"], 1e-9)
+    _assert_close(h.transpose(1, 2), vectors[f"{case}.h"], 1e-9)
+    _assert_close(torch.stack(end), vectors[f"{case}.state"], 1e-9)
     h.backward(vectors[f"{case}.cotangent_h"].transpose(1, 2))
     if start is not None:
         leaves, targets = [*leaves, start], [*targets, "grad.state0"]
     for leaf, target in zip(leaves, targets, strict=True):
-        _close(leaf.grad, vectors[f"{case}.{target}"], 1e-9, target)
+        _assert_close(leaf.grad, vectors[f"{case}.{target}"], 1e-9, target)
