@@ -3,8 +3,8 @@
 The logits of T positions and V items are made, turned into the softmax and multiplied into the
 gradients one chunk of positions at a time, so memory does not grow with T x V, and nothing is
 computed twice: three matrix products per step, the least possible. On a GPU kernels of our own keep
-even the chunks on the chip, where nothing is added to single scores. Idea: Wijmans et al. 2024 and
-Hsu et al. 2024 (fused linear cross-entropy).
+even the chunks on the chip. Idea: Wijmans et al. 2024 and Hsu et al. 2024 (fused linear
+cross-entropy).
 """
 
 from __future__ import annotations
@@ -62,6 +62,38 @@ def linear_cross_entropy(
     items, values = (None, None) if additions is None else additions
     loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, items, values, chunk_elements)
     return _smoothed(loss, hidden, weight, bias, targets, label_smoothing, additions)
+
+
+def seen_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    item_ids: Tensor,
+    positions: Tensor,
+    added: Tensor | None,
+) -> Tensor | None:
+    """Mean cross-entropy by the kernels alone, histories' items biased; None where they can't.
+
+    Unlike in `linear_cross_entropy` a target may be 0: that position costs and counts nothing.
+
+    Args:
+        hidden: (T, D) floating.
+        weight: (V, D).
+        targets: (T,) int64 in 0..V-1, at least one above 0.
+        item_ids: (B, S) int64, the histories; nothing drops out of one before its end.
+        positions: (T,) int64, where in the flattened ``item_ids`` each hidden state stands.
+        added: (2,), what is added to the score of the newest item and of earlier ones; None for
+            nothing.
+    """
+    states, head = (x.to(_compute_dtype(hidden)) for x in (hidden, weight))
+    is_short = item_ids.shape[1] < kernels.NEVER
+    if torch.compiler.is_compiling() or not is_short or not kernels.fits(states, head, None):
+        return None
+    seen = None
+    if added is not None:
+        seen = kernels.seen_items(item_ids, positions, weight.shape[0], added)
+    lost, _ = kernels.negative_log_likelihood(states, head, None, targets, seen=seen)
+    return lost.sum() / (targets > 0).sum()
 
 
 def _smoothed(

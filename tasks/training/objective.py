@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tasks.training import losses
 from tasks.training.batches import Batch
-from tasks.training.fused_cross_entropy import linear_cross_entropy
+from tasks.training.fused_cross_entropy import linear_cross_entropy, seen_cross_entropy
 from tasks.training.negatives import NegativeSampler
 from xlstm_model import SequenceRecommender
 from xlstm_model.repeats import Repeats, repeats_at
@@ -52,6 +52,9 @@ class FullCrossEntropy:
                 scores = model.repeats(scores, repeats)
             return losses.cross_entropy(scores, targets, self.label_smoothing)
         query, vectors = query_and_vectors(model, states)
+        loss = self._by_kernels(model, query, vectors, targets, batch)
+        if loss is not None:
+            return loss
         repeats = find_repeats(model, batch)
         additions = None if repeats is None else model.repeats.additions(repeats)
         return linear_cross_entropy(
@@ -62,6 +65,17 @@ class FullCrossEntropy:
             label_smoothing=self.label_smoothing,
             additions=additions,
         )
+
+    def _by_kernels(
+        self, model: nn.Module, query: Tensor, vectors: Tensor, targets: Tensor, batch: Batch
+    ) -> Tensor | None:
+        """The loss where kernels for GPUs can make all of it."""
+        repeats = getattr(model, "repeats", None)
+        drops = repeats is not None and repeats.window < batch.item_ids.shape[1]
+        if self.label_smoothing != 0.0 or drops or not query.is_cuda:
+            return None
+        added = None if repeats is None else repeats.bias
+        return seen_cross_entropy(query, vectors, targets, batch.item_ids, batch.positions, added)
 
 
 @dataclass(frozen=True)

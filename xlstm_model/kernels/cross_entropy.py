@@ -33,6 +33,55 @@ class Plan(NamedTuple):
     """About how many programs the items' gradient is split into."""
 
 
+class Seen(NamedTuple):
+    """Which items stand in the history of each position, and what is added to their scores."""
+
+    since: Tensor
+    """int16 (B, V rounded up): column at which an item first stands in a row, ``NEVER`` where it
+    does not."""
+    rows: Tensor
+    """int32 (T,)."""
+    columns: Tensor
+    """int16 (T,): a position's history reaches to this column."""
+    newest: Tensor
+    """int64 (T,): the item at the position, 0 for none."""
+    added: Tensor
+    """float32 (2,): to the score of the newest item, and of the other ones of the history."""
+
+
+NEVER = 32767
+"""Column of an item that a row does not hold."""
+_WIDTH_MULTIPLE = 128
+"""Columns of ``Seen.since``: whole tiles, read in wide loads."""
+
+
+def seen_items(item_ids: Tensor, positions: Tensor, num_columns: int, added: Tensor) -> Seen:
+    """What the kernels need to know of histories that nothing drops out of.
+
+    Args:
+        item_ids: int64 (B, S), 0 at padding, S at most ``NEVER``.
+        positions: int64 (T,), places in the flattened ``item_ids``.
+        num_columns: V.
+        added: (2,), see ``Seen``.
+
+    >>> seen = seen_items(torch.tensor([[2, 1, 2]]), torch.tensor([2]), 4, torch.zeros(2))
+    >>> seen.since[0, :4].tolist(), seen.columns.tolist(), seen.newest.tolist()
+    ([32767, 1, 0, 32767], [2], [2])
+    """
+    B, S = item_ids.shape
+    places = torch.arange(S, dtype=torch.int16, device=item_ids.device).expand(B, S)
+    width = -(-num_columns // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
+    since = torch.full((B, width), NEVER, dtype=torch.int16, device=item_ids.device)
+    since.scatter_reduce_(1, item_ids, places, "amin")
+    return Seen(
+        since,
+        torch.div(positions, S, rounding_mode="floor").int(),
+        (positions % S).short(),
+        item_ids.flatten()[positions],
+        added.float(),
+    )
+
+
 def fits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether the kernels can run this."""
     return (
@@ -60,6 +109,7 @@ def negative_log_likelihood(
     bias: Tensor | None,
     targets: Tensor,
     plan: Plan | None = None,
+    seen: Seen | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What each target costs, and the logarithm of each position's normaliser.
 
@@ -69,15 +119,34 @@ def negative_log_likelihood(
         bias: (V,) or None.
         targets: int64 (T,), 1..V-1, or 0 for positions that cost nothing.
         plan: How to cut the work.
+        seen: What to add to the scores of items in the positions' histories; not while compiling.
 
     Returns:
         (T,) float32 both, in nats, and differentiable.
     """
-    if torch.compiler.is_compiling():
+    if seen is None and torch.compiler.is_compiling():
         from xlstm_model.kernels.operators import cross_entropy_op
 
         return cross_entropy_op(hidden, weight, bias, targets)[:2]
-    return CrossEntropy.apply(hidden, weight, bias, targets, plan)
+    added, places = (None, None) if seen is None else (seen.added, seen[:4])
+    return CrossEntropy.apply(hidden, weight, bias, targets, added, places, plan)
+
+
+def _width(seen: Seen | None) -> int:
+    return 0 if seen is None else seen.since.shape[1]
+
+
+class Kept(NamedTuple):
+    """What the gradient needs besides the inputs."""
+
+    normalizers: Tensor
+    """(T,)."""
+    expected: Tensor
+    """(T, D): mean item vectors."""
+    masses: Tensor | None
+    """(T, 2): probabilities of the newest and of earlier items."""
+    kinds: Tensor | None
+    """int8 (T,): 1 where the target is the newest item, 2 an earlier one, else 0."""
 
 
 def forward(
@@ -87,21 +156,31 @@ def forward(
     targets: Tensor,
     plan: Plan,
     has_grad: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Costs, log normalisers (T,) and mean item vectors (T, D)."""
+    seen: Seen | None = None,
+) -> tuple[Tensor, Kept]:
+    """Costs (T,), and what the gradient needs."""
     from xlstm_model.kernels import cross_entropy_kernels as kernels
 
     T, D = hidden.shape
     lost = torch.empty(T, dtype=torch.float32, device=hidden.device)
     normalizers = torch.empty_like(lost)
     expected = torch.empty(T if has_grad else 0, D, dtype=hidden.dtype, device=hidden.device)
+    masses = kinds = None
+    if seen is not None:
+        masses = normalizers.new_empty(T, 2)
+        kinds = torch.empty(T, dtype=torch.int8, device=hidden.device)
     kernels.expect[(-(-T // plan.positions),)](
-        hidden, weight, bias, targets, lost, normalizers, expected, T, weight.shape[0], D,
-        HAS_BIAS=bias is not None, HAS_GRAD=has_grad, BT=plan.positions, BV=plan.items,
+        hidden, weight, bias, targets, *(seen or _NOTHING), lost, normalizers, expected, masses,
+        kinds, T, weight.shape[0], D, _width(seen),
+        HAS_BIAS=bias is not None, HAS_GRAD=has_grad, HAS_SEEN=seen is not None,
+        BT=plan.positions, BV=plan.items,
         BD=library.power_of_two(D), PRECISION=library.precision(hidden.dtype),
         num_warps=plan.warps, num_stages=plan.stages,
     )  # fmt: skip
-    return lost, normalizers, expected
+    return lost, Kept(normalizers, expected, masses, kinds)
+
+
+_NOTHING = (None,) * len(Seen._fields)
 
 
 def backward(
@@ -109,23 +188,28 @@ def backward(
     weight: Tensor,
     bias: Tensor | None,
     targets: Tensor,
-    normalizers: Tensor,
-    expected: Tensor,
+    kept: Kept,
     grads: tuple[Tensor | None, Tensor | None],
     plan: Plan,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of hidden states, item vectors and bias, the sums in a fixed order."""
+    seen: Seen | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Gradients of hidden states, item vectors, bias and what is added to the scores of seen
+    items, the sums in a fixed order."""
     from xlstm_model.kernels import cross_entropy_kernels as kernels
 
     (T, D), V = hidden.shape, weight.shape[0]
+    normalizers = kept.normalizers
     grad_lost, grad_normalizers = (
         torch.zeros_like(normalizers) if x is None else x.contiguous() for x in grads
     )
     grad_hidden = torch.empty_like(hidden)
+    has_seen = seen is not None
+    grad_added = normalizers.new_empty(-(-T // 32), 2) if has_seen else None
     width = library.power_of_two(D)
     kernels.hidden_backward[(-(-T // 32),)](
-        expected, weight, targets, grad_lost, grad_normalizers, grad_hidden, T, D, BT=32, BD=width
-    )
+        kept.expected, weight, targets, kept.masses, kept.kinds, grad_lost, grad_normalizers,
+        grad_hidden, grad_added, T, D, HAS_SEEN=has_seen, BT=32, BD=width,
+    )  # fmt: skip
     tiles = -(-V // plan.backward_items)
     turns = -(-T // plan.backward_positions)
     parts = max(1, min(turns, plan.programs // tiles))
@@ -133,34 +217,39 @@ def backward(
     grad_weight = normalizers.new_empty(parts, V, D)
     grad_bias = None if bias is None else normalizers.new_empty(parts, V)
     kernels.items_backward[(tiles, parts)](
-        hidden, weight, bias, targets, normalizers, grad_lost, grad_normalizers, grad_weight,
-        grad_bias, T, V, D, per_part, HAS_BIAS=bias is not None, BT=plan.backward_positions,
+        hidden, weight, bias, targets, *(seen or _NOTHING), normalizers, grad_lost,
+        grad_normalizers, grad_weight, grad_bias, T, V, D, _width(seen), per_part,
+        HAS_BIAS=bias is not None, HAS_SEEN=has_seen, BT=plan.backward_positions,
         BV=plan.backward_items, BD=width, PRECISION=library.precision(hidden.dtype),
         num_warps=plan.backward_warps, num_stages=plan.backward_stages,
     )  # fmt: skip
-    grad_weight = grad_weight.sum(0)
-    return grad_hidden, grad_weight, None if bias is None else grad_bias.sum(0)
+    sums = (None if x is None else x.sum(0) for x in (grad_weight, grad_bias, grad_added))
+    return grad_hidden, *sums
 
 
 class CrossEntropy(torch.autograd.Function):
     """``negative_log_likelihood`` with its gradient."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, plan):  # type: ignore[no-untyped-def]
+    def forward(ctx, hidden, weight, bias, targets, added, places, plan):  # type: ignore[no-untyped-def]
         plan = plan or make_plan(hidden.shape[1], hidden.dtype)
         hidden, weight = hidden.detach().contiguous(), weight.detach().contiguous()
         bias = None if bias is None else bias.detach().contiguous()
-        needs = any(ctx.needs_input_grad[:3])
-        lost, normalizers, expected = forward(hidden, weight, bias, targets, plan, needs)
-        ctx.save_for_backward(hidden, weight, bias, targets, normalizers, expected)
+        seen = None if added is None else Seen(*places, added.detach().contiguous())
+        needs = any(ctx.needs_input_grad[:5])
+        lost, kept = forward(hidden, weight, bias, targets, plan, needs, seen)
+        ctx.save_for_backward(hidden, weight, bias, targets, *kept, *(seen or _NOTHING))
         ctx.plan = plan
         ctx.set_materialize_grads(False)
-        return lost, normalizers
+        return lost, kept.normalizers
 
     @staticmethod
     def backward(ctx, *grads):  # type: ignore[no-untyped-def]
         refuse_double_backward("tasks.training.losses.cross_entropy")
-        hidden, weight, bias, *rest = ctx.saved_tensors
-        to_hidden, to_weight, to_bias = backward(hidden, weight, bias, *rest, grads, ctx.plan)
+        hidden, weight, bias, targets, *rest = ctx.saved_tensors
+        seen = None if rest[-1] is None else Seen(*rest[4:])
+        to_hidden, to_weight, to_bias, to_added = backward(
+            hidden, weight, bias, targets, Kept(*rest[:4]), grads, ctx.plan, seen
+        )
         to_bias = None if bias is None else to_bias.to(bias.dtype)
-        return to_hidden, to_weight.to(weight.dtype), to_bias, None, None
+        return to_hidden, to_weight.to(weight.dtype), to_bias, None, to_added, None, None

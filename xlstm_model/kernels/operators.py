@@ -196,9 +196,10 @@ slstm_op = _slstm
 def _cross_entropy(hidden, weight, bias, targets) -> list[Tensor]:  # type: ignore[no-untyped-def]
     """Costs, log normalisers and mean item vectors."""
     plan = cross_entropy.make_plan(hidden.shape[1], hidden.dtype)
-    return list(
-        cross_entropy.forward(hidden.contiguous(), weight.contiguous(), bias, targets, plan)
+    lost, kept = cross_entropy.forward(
+        hidden.contiguous(), weight.contiguous(), bias, targets, plan
     )
+    return [lost, kept.normalizers, kept.expected]
 
 
 @_cross_entropy.register_fake
@@ -220,8 +221,8 @@ def _cross_entropy_backward(*arguments: Any) -> list[Tensor]:
     hidden, weight, bias, targets, normalizers, expected, *grads = arguments
     plan = cross_entropy.make_plan(hidden.shape[1], hidden.dtype)
     found = cross_entropy.backward(
-        hidden.contiguous(), weight.contiguous(), bias, targets, normalizers, expected,
-        tuple(grads), plan,
+        hidden.contiguous(), weight.contiguous(), bias, targets,
+        cross_entropy.Kept(normalizers, expected, None, None), tuple(grads), plan,
     )  # fmt: skip
     to_bias = hidden.new_empty(0) if bias is None else found[2].to(bias.dtype)
     return [found[0], found[1].to(weight.dtype), to_bias]

@@ -46,7 +46,7 @@ def compare(
     # A gradient that is exactly 0 has no size of its own: the largest of the others stands for it.
     largest = max(gradient.norm().item() for gradient in pairs[1])
     floors = [1e-3] * len(expected)
-    floors += [1e-3 if gradient.any() else 1e-2 * largest for gradient in pairs[1]]
+    floors += [1e-3 if gradient.any() else 1e-2 * largest or 1e-3 for gradient in pairs[1]]
     results, exact_results = (*actual, *pairs[0]), (*expected, *pairs[1])
     for number, (a, b) in enumerate(zip(results, exact_results, strict=True)):
         assert torch.equal(a.isinf(), b.isinf()), f"tensor {number}"

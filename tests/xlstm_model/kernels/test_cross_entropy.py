@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tasks.training.fused_cross_entropy import linear_cross_entropy, seen_cross_entropy
 from tests.xlstm_model.kernels.comparison import compare, draw
-from xlstm_model.kernels.cross_entropy import fits, negative_log_likelihood
+from xlstm_model.kernels import library
+from xlstm_model.kernels.cross_entropy import fits, negative_log_likelihood, seen_items
+from xlstm_model.repeats import RepeatBias, repeats_at
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned"),
@@ -49,6 +52,72 @@ def test_equals_float64(rng, device, dtype, with_bias, shape):
     targets = torch.randint(1, V, (T,), generator=rng).to(device)
     for grads_of in ((0,), (0, 1)):
         compare(_run(targets), _reference(targets), leaves, grads_of, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("with_bias", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize("added", [(0.5, -0.3), (-9.0, 4.0)], ids=str)
+def test_items_of_the_history_are_biased(rng, device, dtype, with_bias, added):
+    B, S, V, D = 4, 19, 90, 16
+    ids = torch.randint(0, V, (B, S), generator=rng)
+    ids[:, 5:8] = ids[:, :3]  # comes back within a row
+    positions = torch.nonzero(ids.flatten()).flatten()
+    targets = torch.randint(1, V, (len(positions),), generator=rng)
+    targets[::3] = ids.flatten()[positions][::3]  # the newest item again
+    targets[1::3] = ids[:, 0].clamp(min=1)[positions[1::3] // S]  # often an earlier one
+    targets[4] = 0
+    leaves = _leaves(len(positions), V, D, rng, dtype, device, with_bias)
+    leaves.append(torch.tensor(added, device=device, requires_grad=True))
+    targets = targets.to(device)
+    repeats = repeats_at(ids, positions // S, positions % S, S)
+    bias = RepeatBias(S)
+
+    def run(hidden, weight, *rest):
+        seen = seen_items(ids.to(device), positions.to(device), V, rest[-1])
+        offset = rest[0] if with_bias else None
+        return negative_log_likelihood(hidden, weight, offset, targets, seen=seen)
+
+    def reference(hidden, weight, *rest):
+        scores = hidden @ weight.T + (rest[0] if with_bias else 0.0)
+        index, _ = bias.additions(repeats)
+        kinds = torch.cat([rest[-1][:1], rest[-1][1:].expand(index.shape[1] - 1)])
+        index = index.to(device)
+        scores = scores.scatter_add(1, index, torch.where(index == 0, 0.0, kinds))[:, 1:]
+        lost = F.cross_entropy(scores, targets - 1, reduction="none", ignore_index=-1)
+        return lost, scores.logsumexp(1)
+
+    for grads_of in ((0,), (0, 1)):
+        compare(run, reference, leaves, grads_of, TOLERANCE[dtype])
+
+
+def test_the_training_loss_equals_that_of_the_additions(rng, device):
+    B, S, V, D = 3, 11, 40, 16
+    ids = torch.randint(1, V, (B, S), generator=rng)
+    ids[:, 6:] = ids[:, :5]
+    targets = torch.randint(1, V, (B * S,), generator=rng)
+    hidden, weight = (x.detach() for x in _leaves(B * S, V, D, rng, torch.float32, device, False))
+    bias = RepeatBias(S)
+    with torch.no_grad():
+        bias.weight.copy_(torch.tensor([-0.4, 0.2]))
+    positions = torch.arange(B * S)
+    repeats = repeats_at(ids, positions // S, positions % S, S)
+    index, values = (x.detach().to(device) for x in bias.additions(repeats))
+    with library.disabled():
+        expected = linear_cross_entropy(
+            hidden, weight, None, targets.to(device), additions=(index, values)
+        )
+    rest = ids.to(device), positions.to(device), bias.bias.detach().to(device)
+    actual = seen_cross_entropy(hidden, weight, targets.to(device), *rest)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    # Targets of 0 leave the mean to the others.
+    kept = torch.arange(B * S) % 3 != 0
+    few = seen_cross_entropy(hidden, weight, (targets * kept).to(device), *rest)
+    index, values = index[kept], values[kept]
+    with library.disabled():
+        expected = linear_cross_entropy(
+            hidden[kept], weight, None, targets[kept].to(device), additions=(index, values)
+        )
+    torch.testing.assert_close(few, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_padding_costs_nothing_and_gets_nothing(rng, device):

@@ -69,6 +69,6 @@ def test_cross_entropy(rng, device, with_bias):
     targets = torch.randint(0, 12, (9,), generator=rng).to(device)
 
     def direct(*arguments):
-        return cross_entropy.CrossEntropy.apply(*arguments, None)
+        return cross_entropy.CrossEntropy.apply(*arguments, None, None, None)
 
     _check(operators.cross_entropy_op, (hidden, weight, bias, targets), direct)
