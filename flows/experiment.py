@@ -115,7 +115,7 @@ def _tracked(place: Workspace) -> Iterator[None]:
     if not place.settings.tracking.enabled:
         yield
         return
-    tracking.begin_experiment(place.folder, _tags())
+    tracking.begin_experiment(place.folder, _tags(), place.settings)
     status = "KILLED"
     try:
         yield

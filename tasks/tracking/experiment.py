@@ -12,10 +12,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tasks.settings import Settings
-from tasks.tracking import delivery, identity, parameters, state
+from tasks.tracking import continuing, delivery, identity, parameters, state
 from tasks.tracking.companion import Companion
 from tasks.tracking.journal import Record
 from tasks.tracking.run import ModelRun, RunLog, SilentRun, now
@@ -25,13 +24,23 @@ DELIVER_LATER = "ASSAY_DELIVER_LATER"
 """Environment variable a flow sets for its stages: it delivers itself what short stages logged."""
 
 
-def begin_experiment(workspace: Path, tags: Mapping[str, str]) -> None:
+def begin_experiment(
+    workspace: Path, tags: Mapping[str, str], settings: Settings | None = None
+) -> None:
     """Announce an experiment: the next stage that logs begins a parent run with these tags.
 
-    An open parent is closed as KILLED; nothing is created if no stage has anything to log.
+    The parent of a flow that was killed or interrupted is continued where settings and data are
+    still the same. Any other open one is closed as KILLED. Nothing is created if no stage has
+    anything to log.
+
+    Args:
+        workspace: Folder of the experiment.
+        tags: Of the parent.
+        settings: All settings; without them no parent is continued.
     """
     with state.edit(workspace) as current:
-        _close_parent(workspace, current, "KILLED")
+        if settings is None or not continuing.take_over(current, settings):
+            _close_parent(workspace, current, "KILLED")
         current.announced = dict(tags)
 
 
@@ -40,10 +49,13 @@ def end_experiment(workspace: Path, status: str = "FINISHED") -> None:
 
     Args:
         workspace: Folder of the experiment.
-        status: FINISHED, FAILED or KILLED.
+        status: FINISHED, FAILED or KILLED; the next flow may go on in a killed one.
     """
     with state.edit(workspace) as current:
-        _close_parent(workspace, current, status)
+        if status == "KILLED":
+            continuing.leave(workspace, current)
+        else:
+            _close_parent(workspace, current, status)
         current.announced = None
     if delivery.count_waiting(workspace):
         delivery.warn_if_waiting(delivery.deliver(workspace), workspace)
@@ -137,10 +149,8 @@ def _begin_child(
 
 def _dataset(settings: Settings, workspace: Path) -> list[Record]:
     """Records of the prepared data by name and hash; none where there is no manifest."""
-    try:
-        text = (workspace / "data" / "prepared" / "manifest.json").read_text(encoding="utf-8")
-        manifest: dict[str, Any] = json.loads(text)
-    except (FileNotFoundError, ValueError):
+    manifest = continuing.read_manifest(workspace)
+    if not manifest:
         return []
     digest = str(manifest.get("data_hash", ""))
     dataset = {
@@ -157,10 +167,13 @@ def _open_child(settings: Settings, workspace: Path, model: str, seed: int) -> M
     wanted = identity.settings_hash(_params(settings, model, seed))
     name = state.child_name(model, seed)
     with state.edit(workspace) as current:
+        _settle(settings, workspace, current)
         found = current.children.get(name) if current.parent else None
         if found and found.settings_hash == wanted and _may_continue(found, current):
-            found.status = "RUNNING"
             log = RunLog(workspace, found)
+            if found.status == "KILLED":
+                log.add("reopen")
+            found.status = "RUNNING"
             if not log.has_begun():
                 parent = _open_parent(settings, workspace, current)
                 _begin_child(log, settings, parent, model, seed, {})
@@ -199,10 +212,12 @@ def _source(workspace: Path) -> dict[str, str]:
 
 
 def _open_parent(settings: Settings, workspace: Path, current: TrackingState) -> RunEntry:
+    _settle(settings, workspace, current)
     entry = current.parent
     if entry is None:
         delivery.prune(workspace, keep=set())
-        entry = current.new_run()
+        entry = current.new_run(continuing.experiment_hash(settings))
+        entry.data_hash = continuing.data_hash(workspace)
         entry.by_flow = current.announced is not None
         current.parent = entry
         state.save(workspace, current)
@@ -218,6 +233,17 @@ def _open_parent(settings: Settings, workspace: Path, current: TrackingState) ->
     }
     log.begin([run, *_dataset(settings, workspace)], _shared_params(settings))
     return entry
+
+
+def _settle(settings: Settings, workspace: Path, current: TrackingState) -> None:
+    """Go on in a parent that a flow left, or close it where settings or data are others now."""
+    parent = current.parent
+    if parent is None or parent.status not in continuing.LEFT:
+        return
+    if continuing.may_go_on(parent, settings, workspace):
+        continuing.go_on(workspace, current, parent)
+    else:
+        _close_parent(workspace, current, "KILLED")
 
 
 def _run_name(settings: Settings, workspace: Path) -> str:
@@ -241,7 +267,8 @@ def _close_parent(workspace: Path, current: TrackingState, status: str) -> None:
     for entry in current.children.values():
         if entry.status == "RUNNING":
             RunLog(workspace, entry).end("KILLED")
-    RunLog(workspace, current.parent).end(status)
+    if status != current.parent.status:
+        RunLog(workspace, current.parent).end(status)
     current.parent = None
     current.children = {}
     current.evaluated = False

@@ -29,8 +29,13 @@ class RunEntry:
     """File name of its journal in the spool."""
     settings_hash: str = ""
     """Hash of the parameters, so that a run is continued only with the same ones."""
+    data_hash: str = ""
+    """For a parent: hash of the data it is about."""
     status: str = "RUNNING"
-    """RUNNING, FINISHED, FAILED, KILLED or LINKED; a run that is not `DONE` may be continued."""
+    """RUNNING, FINISHED, FAILED, KILLED or LINKED; a run that is not `DONE` may be continued.
+
+    A parent is LEFT while it is open to the next flow.
+    """
     by_flow: bool = False
     """For a parent: whether a flow began it and alone decides when the next one begins."""
 

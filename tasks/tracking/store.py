@@ -210,6 +210,9 @@ class Store:
 
         champion.promote(self, record)
 
+    def _reopen(self, record: Record) -> None:
+        self.client.update_run(self.run_id(record["key"]), status="RUNNING")
+
     def _end(self, record: Record) -> None:
         self.client.set_terminated(self.run_id(record["key"]), record["status"], record["time"])
 
@@ -224,6 +227,7 @@ _OPERATIONS = {
     "model": Store._model,
     "link": Store._link,
     "promote": Store._promote,
+    "reopen": Store._reopen,
     "end": Store._end,
 }
 

@@ -131,3 +131,75 @@ def test_an_experiment_with_nothing_to_do_leaves_no_run(workspace: Path, client:
     tracking.end_experiment(workspace)
 
     assert runs(client) == {}
+
+
+def interrupted_flow(settings: Settings, workspace: Path, *, how: str) -> None:
+    """One model is trained, the next one's training ends in the middle, and the flow with it."""
+    tracking.begin_experiment(workspace, {"prefect.flow_run_name": "first"}, settings)
+    train(settings, workspace, "popularity")
+    killed_after(settings, workspace, epochs=2)
+    if how == "ended":
+        tracking.end_experiment(workspace, "KILLED")
+
+
+@pytest.mark.parametrize("how", ["killed", "ended"])
+def test_a_killed_flow_goes_on_in_its_run(
+    how: str, settings: Settings, workspace: Path, client: Any
+) -> None:
+    interrupted_flow(settings, workspace, how=how)
+
+    tracking.begin_experiment(workspace, {"prefect.flow_run_name": "second"}, settings)
+    with tracking.model_run(settings, workspace, "gru", 0) as run:
+        for epoch in (2, 3):
+            run.on_epoch(epoch_row(epoch))
+        delivery.deliver(workspace)
+        assert parents(client)[0].info.status == "RUNNING"
+        assert runs(client)["gru seed 0"].info.status == "RUNNING"
+    tracking.end_experiment(workspace)
+
+    (parent,) = parents(client)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["prefect.flow_run_name"] == "second"
+    found = children(client, parent)
+    assert set(found) == {"popularity seed 0", "gru seed 0"}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    history = client.get_metric_history(found["gru seed 0"].info.run_id, "train/loss")
+    assert [point.step for point in history] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("how", ["killed", "ended"])
+@pytest.mark.parametrize("change", ["settings", "data", "data_later"])
+def test_a_killed_flow_under_other_settings_or_data_is_not_continued(
+    change: str, how: str, settings: Settings, workspace: Path, client: Any
+) -> None:
+    interrupted_flow(settings, workspace, how=how)
+    manifest = workspace / "data" / "prepared" / "manifest.json"
+    if change == "settings":
+        settings = toy_settings(evaluate={"bootstrap_samples": 101})
+    elif change == "data":
+        manifest.write_text('{"data_hash": "other"}')
+
+    tracking.begin_experiment(workspace, {}, settings)
+    if change == "data_later":
+        manifest.write_text('{"data_hash": "other"}')
+    train(settings, workspace, "gru")
+    tracking.end_experiment(workspace)
+
+    first, second = parents(client)
+    assert (first.info.status, second.info.status) == ("KILLED", "FINISHED")
+    assert set(children(client, first)) == {"popularity seed 0", "gru seed 0"}
+    assert set(children(client, second)) == {"gru seed 0"}
+
+
+def test_a_killed_flow_with_nothing_left_to_log_is_closed(
+    settings: Settings, workspace: Path, client: Any
+) -> None:
+    tracking.begin_experiment(workspace, {}, settings)
+    train(settings, workspace, "gru")
+    tracking.end_experiment(workspace, "KILLED")
+    assert parents(client)[0].info.status == "KILLED"
+
+    tracking.begin_experiment(workspace, {}, settings)
+    tracking.end_experiment(workspace)
+
+    assert [run.info.status for run in parents(client)] == ["FINISHED"]
