@@ -15,6 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from xlstm_model.kernels.launching import direct
+
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 
@@ -35,6 +37,7 @@ def load_added(added):
     return tl.load(added) * LOG2_E, tl.load(added + 1) * LOG2_E
 
 
+@direct
 @triton.jit
 def expect(
     hidden, weight, bias, targets, since, rows, columns, newest, added, lost, normalizers,
@@ -118,6 +121,7 @@ def expect(
         )
 
 
+@direct
 @triton.jit
 def hidden_backward(
     expected, weight, targets, masses, kinds, grad_lost, grad_normalizers, grad_hidden, grad_added,
@@ -149,6 +153,7 @@ def hidden_backward(
             tl.store(grad_added + tl.program_id(0) * 2 + number, tl.sum(part, 0))
 
 
+@direct
 @triton.jit
 def items_backward(
     hidden, weight, bias, targets, since, rows, columns, newest, added, normalizers, grad_lost,

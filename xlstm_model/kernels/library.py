@@ -106,6 +106,7 @@ def precision(dtype: torch.dtype) -> str:
     return "tf32x3" if dtype == torch.float32 else "tf32"
 
 
+@cache
 def power_of_two(size: int) -> int:
     """The least tile width for so many columns: a power of two of at least 16.
 

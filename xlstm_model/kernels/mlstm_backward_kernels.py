@@ -10,6 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from xlstm_model.kernels.launching import direct
 from xlstm_model.kernels.mlstm_kernels import (
     causal_weights,
     chunk_path,
@@ -25,6 +26,7 @@ from xlstm_model.kernels.mlstm_kernels import (
 )
 
 
+@direct
 @triton.jit
 def recall_sums(
     h, grad_h, mask, sums, i, f, border_m, grad_sums,
@@ -60,6 +62,7 @@ def sums_gradient(inner, sums, floor):
     return tl.where(sums > 0, -grad, tl.where(sums < 0, grad, 0.0))
 
 
+@direct
 @triton.jit
 def remember_backward(
     q, i, f, mask, sums, grad_h, grad_sums, border_m, grad_end_c, grad_end_n,
@@ -104,6 +107,7 @@ def remember_backward(
             store_vector(grad_start_n, row * DK, a, DK, n, BK)
 
 
+@direct
 @triton.jit
 def read_backward(
     q, k, v, i, f, mask, h, sums, grad_h, border_c, border_n, border_m,
@@ -216,6 +220,7 @@ def read_backward(
         store_vector(grad_start_n, row * DK, 0, DK, dn, BK)
 
 
+@direct
 @triton.jit
 def decay_backward(
     f, mask, grad_decay, onward, grad_f, gate_b, gate_h, gate_s, S, NH,

@@ -15,6 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from xlstm_model.kernels.launching import direct
+
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 LOWEST_FLOOR: tl.constexpr = tl.constexpr(-46.0)
@@ -147,6 +149,7 @@ def store_vector(ptr, offset, row, D, vector, BD: tl.constexpr):
     tl.store(ptr + offset + a, vector, mask=a < D)
 
 
+@direct
 @triton.jit
 def remember(
     k, v, i, f, mask, start_c, start_n, start_m, border_c, border_n, border_m, end_c, end_n, end_m,
@@ -189,6 +192,7 @@ def remember(
         tl.store(end_m + row, m * LN_2)
 
 
+@direct
 @triton.jit
 def read(
     q, k, v, i, f, mask, start_c, start_n, start_m, border_c, border_n, border_m, end_c, end_n,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from xlstm_model.kernels.launching import direct
 from xlstm_model.kernels.mlstm_kernels import log_sigmoid
 
 
@@ -49,6 +50,7 @@ def store_gates(ptr, at, step_gate, inside, i, f, z, o):
     tl.store(ptr + at + 3 * step_gate, o.to(TYPE), mask=inside)
 
 
+@direct
 @triton.jit
 def run_forward(
     gates, weight, bias, mask, start_h, start_c, start_n, start_m,
@@ -144,6 +146,7 @@ def run_forward(
         real = real_next
 
 
+@direct
 @triton.jit
 def run_backward(
     weight, mask, raw, states_c, states_n, states_m, grad_outputs, extra,
@@ -254,6 +257,7 @@ def run_backward(
     tl.store(start_n + at_end, dn, mask=inside)
 
 
+@direct
 @triton.jit
 def weight_backward(
     states_h, grad_gates, grad_weight, grad_bias, B, S, NH, DH, PER_PART,

@@ -1,0 +1,73 @@
+"""Launching compiled programs without Triton's look at every argument."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from xlstm_model.kernels.launching import Direct, direct, kind_of
+
+
+class FakeKernel:
+    """Records how it is launched, as Triton would launch it or by its program."""
+
+    arg_names = ("x", "size", "BLOCK")
+
+    def __init__(self):
+        self.looked, self.launched = [], []
+
+    def __getitem__(self, grid):
+        def look(*arguments, **options):
+            self.looked.append((grid, arguments, options))
+            return SimpleProgram(self.launched)
+
+        return look
+
+
+class SimpleProgram:
+    def __init__(self, launched):
+        self.launched = launched
+
+    def __getitem__(self, grid):
+        return lambda *arguments: self.launched.append((grid, arguments))
+
+
+def test_the_second_launch_of_a_kind_goes_to_the_program():
+    kernel = FakeKernel()
+    quick = Direct(kernel)
+    x, y = torch.zeros(8), torch.ones(8)
+    quick[(3, 2)](x, 8, BLOCK=16, num_warps=4)
+    quick[(5,)](y, 8, BLOCK=16, num_warps=4)
+    assert len(kernel.looked) == 1
+    ((grid, arguments),) = kernel.launched
+    assert grid == (5, 1, 1)
+    assert arguments[0] is y
+    assert arguments[1:] == (8, 16)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x: ((x[1:], 8), {"BLOCK": 16}),
+        lambda x: ((x.double(), 8), {"BLOCK": 16}),
+        lambda x: ((None, 8), {"BLOCK": 16}),
+        lambda x: ((x, 9), {"BLOCK": 16}),
+        lambda x: ((x, 8.0), {"BLOCK": 16}),
+        lambda x: ((x, 8), {"BLOCK": 32}),
+        lambda x: ((x, 8), {"BLOCK": 16, "num_warps": 2}),
+    ],
+    ids=["alignment", "dtype", "absent", "integer", "float", "constant", "option"],
+)
+def test_other_kinds_are_looked_at(other):
+    x = torch.zeros(8)
+    assert kind_of((x, 8), {"BLOCK": 16}) == kind_of((x.clone(), 8), {"BLOCK": 16})
+    assert kind_of(*other(x)) != kind_of((x, 8), {"BLOCK": 16})
+
+
+def test_what_is_no_compiled_function_stays_as_it_is():
+    kernel = SimpleNamespace()
+    assert direct(kernel) is kernel
