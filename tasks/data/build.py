@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
+from tasks.data.coded import CodedLog, encode_log
+from tasks.data.encoding import Vocabulary
 from tasks.data.events import Events
 from tasks.data.leakage import (
     CheckResult,
@@ -33,7 +36,7 @@ LOGGER = logging.getLogger(__name__)
 
 def build_prepared(
     folder: Path,
-    frame: pl.DataFrame,
+    log: pl.DataFrame | CodedLog,
     recipe: Recipe,
     *,
     quarantine: pl.DataFrame | None = None,
@@ -47,7 +50,7 @@ def build_prepared(
 
     Args:
         folder: Folder to replace or create.
-        frame: Usable rows, as ``split_valid`` returns them.
+        log: Usable rows, as ``split_valid`` returns them, or their integers.
         recipe: How to prepare.
         quarantine: Rows that were unusable, with the columns of ``QUARANTINE``.
         source: What is known of the log's origin, JSON-ready, without absolute paths.
@@ -61,7 +64,8 @@ def build_prepared(
         EmptyCorpusError, SplitError: The log can't be prepared as asked.
     """
     quarantine = pl.DataFrame(schema=QUARANTINE) if quarantine is None else quarantine
-    preparation = prepare(frame, recipe)
+    coded = encode_log(log)
+    preparation = prepare(coded, recipe)
     on_sequences()
     with replaced_folder(folder) as partial:
         save_arrays(partial, preparation.arrays)
@@ -72,18 +76,20 @@ def build_prepared(
             preparation,
             recipe,
             hash_files(partial),
-            num_rows=len(frame) + len(quarantine),
+            num_rows=coded.num_rows + len(quarantine),
             quarantined=count_reasons(quarantine),
             source=source or {},
         )
         write_manifest(partial, manifest)
+        # The files are what is checked from here on.
+        preparation = replace(preparation, arrays={})
         data = PreparedData.load(partial)
-        checks = run_checks(data, frame, preparation, recipe)
+        checks = run_checks(data, coded, preparation, recipe)
         enforce(checks)
         manifest["leakage"] = [check.to_dict() for check in checks]
         manifest["statistics"] = describe(data)
         manifest["warnings"] = find_warnings(
-            preparation, recipe, checks, has_rating="rating" in frame.columns
+            preparation, recipe, checks, has_rating=coded.ratings is not None
         )
         write_manifest(partial, manifest)
     for warning in manifest["warnings"]:
@@ -92,30 +98,34 @@ def build_prepared(
 
 
 def run_checks(
-    data: PreparedData, frame: pl.DataFrame, preparation: Preparation, recipe: Recipe
+    data: PreparedData, log: pl.DataFrame | CodedLog, preparation: Preparation, recipe: Recipe
 ) -> list[CheckResult]:
     """Run every leakage check.
 
     Args:
         data: Prepared data as they lie on disk, with a manifest that lists file hashes.
-        frame: The log they were prepared from.
+        log: The log they were prepared from.
         preparation: Outcome of the chain.
         recipe: Its choices.
     """
-    users, items = preparation.users, preparation.items
-    log = Events(
-        users.encode(frame["user_id"]),
-        items.encode(frame["item_id"]),
-        frame["timestamp"].to_numpy(),
-        frame["row"].to_numpy(),
-    )
-    rebuilt = rebuild_training(frame, preparation, recipe)
+    users, items, coded = preparation.users, preparation.items, encode_log(log)
     return [
         check_rows_apart(data, users),
         check_order(data, users),
-        check_log_identity(data, log, users),
+        check_log_identity(data, _renumber(coded, users, items), users),
         check_declared_scope(data, items, recipe),
-        check_deletion(data.manifest["files"], rebuilt),
+        check_deletion(data.manifest["files"], rebuild_training(coded, preparation, recipe)),
         check_future_training(data, users, recipe.split),
         check_duplicates(data, users),
     ]
+
+
+def _renumber(log: CodedLog, users: Vocabulary, items: Vocabulary) -> Events:
+    """The log in the ids of saved vocabularies, -1 for what they lack."""
+    events = log.events()
+    return Events(
+        users.encode(log.user_ids)[events.users],
+        items.encode(log.item_ids)[events.items],
+        events.times,
+        events.rows,
+    )

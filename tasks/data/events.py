@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+
+EVENT_DTYPES = (np.int32, np.int32, np.int64, np.int64)
+"""Of users, items, times and rows."""
+
+CHUNK = 2**22
+"""Events that are worked on at a time where intermediate arrays would outgrow the log itself."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,34 @@ class Events:
         return Events(
             self.users[selector], self.items[selector], self.times[selector], self.rows[selector]
         )
+
+
+def chunks(length: int, size: int = CHUNK) -> Iterator[slice]:
+    """Cut ``range(length)`` into consecutive slices.
+
+    >>> [(part.start, part.stop) for part in chunks(5, 2)]
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
+
+
+def count_codes(codes: np.ndarray, num_codes: int, where: np.ndarray | None = None) -> np.ndarray:
+    """Count every code in 0..``num_codes`` - 1, as ``bincount`` does in less memory; int64.
+
+    Args:
+        codes: (N,) integers.
+        num_codes: Length of the result.
+        where: (N,) bool, which to count; all by default.
+
+    >>> count_codes(np.array([2, 0, 2]), 4, np.array([True, True, False])).tolist()
+    [1, 0, 1, 0]
+    """
+    counts = np.zeros(num_codes, dtype=np.int64)
+    for part in chunks(len(codes)):
+        chosen = codes[part] if where is None else codes[part][where[part]]
+        counts += np.bincount(chosen, minlength=num_codes)
+    return counts
 
 
 def list_raw_ids(values: pl.Series) -> pl.Series:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from tasks.data.events import Events
+from tasks.data.events import Events, count_codes
 
 RepeatsPolicy = Literal["keep", "drop_consecutive", "first"]
 DuplicatesPolicy = Literal["keep", "drop"]
@@ -103,15 +103,15 @@ def mask_k_core(
             f"min_user_events is {min_user_events} and min_item_events is {min_item_events}; "
             "expected both at least 1 (1 keeps everything)."
         )
-    kept = np.arange(len(users))
-    while len(kept):
-        enough = np.bincount(users[kept])[users[kept]] >= min_user_events
-        enough &= np.bincount(items[kept])[items[kept]] >= min_item_events
-        if enough.all():
+    mask = np.ones(len(users), dtype=bool)
+    num_users, num_items = int(users.max(initial=-1)) + 1, int(items.max(initial=-1)) + 1
+    left = len(users)
+    while left:
+        mask &= (count_codes(users, num_users, mask) >= min_user_events)[users]
+        mask &= (count_codes(items, num_items, mask) >= min_item_events)[items]
+        before, left = left, int(np.count_nonzero(mask))
+        if left == before:
             break
-        kept = kept[enough]
-    mask = np.zeros(len(users), dtype=bool)
-    mask[kept] = True
     return mask
 
 

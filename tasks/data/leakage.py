@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from tasks.data.encoding import Vocabulary
-from tasks.data.events import Events
+from tasks.data.events import Events, chunks
 from tasks.data.prepared import EvaluationSplit, PackedSequences, PreparedData
 from tasks.data.recipe import Recipe
 from tasks.data.sequences import Arrays, hash_array
@@ -132,16 +132,19 @@ def check_log_identity(data: PreparedData, log: Events, users: Vocabulary) -> Ch
     """
     name, compared = "events_match_log", 0
     table = np.zeros(int(log.rows.max(initial=0)) + 1, dtype=np.int32)
-    table[log.rows] = np.arange(len(log), dtype=np.int32)
+    for part in chunks(len(log)):
+        table[log.rows[part]] = np.arange(part.start, part.stop, dtype=np.int32)
     parts = [(data.train.rows, data.train.items, data.train.times, _owners(data.train))]
     for split in (data.val, data.test):
         parts.append((split.target_rows, split.targets, split.target_times, split.users))
         owners = split.users[_owners(split.extra)]
         parts.append((split.extra.rows, split.extra.items, split.extra.times, owners))
     for rows, items, times, owners in parts:
-        at = table[np.clip(rows, 0, len(table) - 1)]
-        same = (log.rows[at] == rows) & (log.users[at] == owners)
-        same &= (log.items[at] == items) & (log.times[at] == times)
+        same = np.ones(len(rows), dtype=bool)
+        for part in chunks(len(rows)):
+            at = table[np.clip(rows[part], 0, len(table) - 1)]
+            same[part] = (log.rows[at] == rows[part]) & (log.users[at] == owners[part])
+            same[part] &= (log.items[at] == items[part]) & (log.times[at] == times[part])
         if not same.all():
             first = int(np.argmin(same))
             message = (

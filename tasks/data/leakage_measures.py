@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tasks.data.encoding import Vocabulary
+from tasks.data.events import chunks
 from tasks.data.leakage import CheckResult
 from tasks.data.prepared import EvaluationSplit, PackedSequences, PreparedData
 from tasks.data.recipe import SplitKind
@@ -69,17 +70,20 @@ def check_duplicates(data: PreparedData, users: Vocabulary) -> CheckResult:
 
 def _find_copied(data: PreparedData, split: EvaluationSplit) -> np.ndarray:
     """Return examples with an event of equal item and time in their history, ascending."""
-    example_of = np.full(len(data.train), -1, dtype=np.int64)
+    example_of = np.full(len(data.train), -1, dtype=np.int32)
     example_of[split.users] = np.arange(len(split))
     in_train = np.repeat(example_of, data.train.lengths)
-    in_extra = np.repeat(np.arange(len(split)), split.extra.lengths)
+    in_extra = np.repeat(np.arange(len(split), dtype=np.int32), split.extra.lengths)
     found = [_equal(split, data.train, in_train), _equal(split, split.extra, in_extra)]
     return np.unique(np.concatenate(found))
 
 
 def _equal(split: EvaluationSplit, history: PackedSequences, examples: np.ndarray) -> np.ndarray:
-    at = np.flatnonzero(examples >= 0)
-    examples = examples[at]
-    same = history.times[at] == split.target_times[examples]
-    same &= history.items[at] == split.targets[examples]
-    return examples[same]
+    found = [np.zeros(0, dtype=examples.dtype)]
+    for part in chunks(len(examples) if len(split) else 0):
+        owners = examples[part]
+        # An event of no example is compared with the last one and not counted.
+        same = history.times[part] == split.target_times[owners]
+        same &= history.items[part] == split.targets[owners]
+        found.append(owners[same & (owners >= 0)])
+    return np.concatenate(found)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from tasks.data.events import Events
+from tasks.data.events import EVENT_DTYPES, Events, count_codes
 
 SUSPICIOUS_SHARE = 0.6
 """Effect floor: MovieLens' own files have 0.50 to 0.55 of tied pairs ascending by item, a file
@@ -22,6 +22,9 @@ sorting ties by item."""
 
 SUSPICIOUS_P_VALUE = 1e-6
 """Two-sided level of the sign test that must be passed besides the effect floor."""
+
+
+SORTED_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,31 @@ class TieStatistics:
     ascending_share: float
 
 
-def sort_events(events: Events) -> Events:
-    """Return the events ordered by (user, time, row); rows are unique, so there is one order."""
+def sort_events(events: Events, at_once: int = SORTED_AT_ONCE) -> Events:
+    """Return the events ordered by (user, time, row); rows are unique, so there is one order.
+
+    Args:
+        events: N events; users are positions, none of them -1.
+        at_once: More events are sorted by ranges of users of about this many, in less memory.
+    """
+    if len(events) <= at_once:
+        return _sort_at_once(events)
+    counts = count_codes(events.users, int(events.users.max()) + 1)
+    stops = np.cumsum(counts)
+    ordered = Events(*(np.empty(len(events), dtype=kind) for kind in EVENT_DTYPES))
+    first, done = 0, 0
+    while done < len(events):
+        after = max(int(np.searchsorted(stops, done + at_once, side="right")), first + 1)
+        chosen = np.flatnonzero((events.users >= first) & (events.users < after))
+        part = _sort_at_once(events.take(chosen))
+        place = slice(done, done + len(part))
+        ordered.users[place], ordered.items[place] = part.users, part.items
+        ordered.times[place], ordered.rows[place] = part.times, part.rows
+        first, done = after, place.stop
+    return ordered
+
+
+def _sort_at_once(events: Events) -> Events:
     keys = pl.DataFrame({"user": events.users, "time": events.times, "row": events.rows})
     return events.take(keys.select(pl.arg_sort_by("user", "time", "row")).to_series().to_numpy())
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from tasks.data.coded import CodedLog, encode_log, number_codes
 from tasks.data.encoding import Vocabulary, fit_vocabulary
-from tasks.data.events import Events, list_raw_ids, to_events
+from tasks.data.events import Events, count_codes
 from tasks.data.filters import filter_corpus, mask_duplicates, mask_rated, mask_repeats
 from tasks.data.ordering import TieStatistics, measure_ties, sort_events
 from tasks.data.recipe import Recipe
@@ -55,22 +56,25 @@ class Preparation:
     starts: tuple[int, ...]
 
 
-def prepare(frame: pl.DataFrame, recipe: Recipe) -> Preparation:
+def prepare(log: pl.DataFrame | CodedLog, recipe: Recipe) -> Preparation:
     """Turn a valid log into packed arrays.
 
     Args:
-        frame: Columns ``user_id``, ``item_id``, ``timestamp`` (microseconds), ``row`` and
-            optionally ``rating``, as ``split_valid`` returns them.
+        log: Integers, or a table with the columns ``user_id``, ``item_id``, ``timestamp``
+            (microseconds), ``row`` and optionally ``rating``, as ``split_valid`` returns them.
         recipe: The choices.
 
     Raises:
         EmptyCorpusError: Nothing is left to train on after filtering.
         SplitError: The log can't be split as asked, or no user can be tested.
     """
-    rated = _select_rated(frame, recipe.rating_threshold)
-    user_ids, item_ids = list_raw_ids(rated["user_id"]), list_raw_ids(rated["item_id"])
-    events, dropped = _filter_log(sort_events(to_events(rated, user_ids, item_ids)), recipe)
-    dropped["rating"] = len(frame) - len(rated)
+    coded = encode_log(log)
+    rated = _select_rated(coded, recipe.rating_threshold)
+    num_rated = len(rated)
+    events = sort_events(rated)
+    del rated
+    events, dropped = _filter_log(events, recipe)
+    dropped["rating"] = coded.num_rows - num_rated
     _require_events(len(events), recipe)
     ties = measure_ties(events)
     starts, periods = _find_periods(events, recipe)
@@ -78,7 +82,8 @@ def prepare(frame: pl.DataFrame, recipe: Recipe) -> Preparation:
     if recipe.corpus == "train":
         events, periods = _trim_training(events, periods, recipe, dropped)
         _require_events(int(np.count_nonzero(periods == TRAIN)), recipe)
-    encoded, split, users, items = _encode(events, periods, user_ids, item_ids, recipe)
+    encoded, split, users, items = _encode(events, periods, coded, recipe)
+    del events
     counts = np.bincount(split.roles, minlength=len(ROLES)).tolist()
     return Preparation(
         arrays=_pack(encoded, split, len(users)),
@@ -92,7 +97,9 @@ def prepare(frame: pl.DataFrame, recipe: Recipe) -> Preparation:
     )
 
 
-def rebuild_training(frame: pl.DataFrame, preparation: Preparation, recipe: Recipe) -> Arrays:
+def rebuild_training(
+    log: pl.DataFrame | CodedLog, preparation: Preparation, recipe: Recipe
+) -> Arrays:
     """Prepare the training arrays again from a log without any held-out row.
 
     The split assignment and the users are held fixed. What the recipe declares to see the whole
@@ -100,37 +107,45 @@ def rebuild_training(frame: pl.DataFrame, preparation: Preparation, recipe: Reci
     computed afresh, so a dependence on a held-out row shows as different bytes.
 
     Args:
-        frame: The log given to ``prepare``.
+        log: The log given to ``prepare``.
         preparation: What ``prepare`` made of it.
         recipe: The same choices.
     """
-    kept = np.isin(frame["row"].to_numpy(), preparation.train_rows, assume_unique=True)
-    remaining = frame.filter(pl.Series(kept))
-    user_ids, item_ids = preparation.users.raw_ids, preparation.items.raw_ids
+    coded = encode_log(log)
+    events = coded.events()
+    kept = np.isin(events.rows, preparation.train_rows, assume_unique=True)
+    remaining = events.take(kept)
+    del events
     if recipe.corpus == "train":
-        all_users, all_items = (
-            list_raw_ids(remaining["user_id"]),
-            list_raw_ids(remaining["item_id"]),
-        )
-        events = sort_events(to_events(remaining, all_users, all_items))
+        ordered = sort_events(remaining)
         positions, _ = filter_corpus(
-            events, recipe.repeats, recipe.min_user_events, recipe.min_item_events
+            ordered, recipe.repeats, recipe.min_user_events, recipe.min_item_events
         )
-        rows = events.rows[positions]
-        kept = np.isin(remaining["row"].to_numpy(), rows, assume_unique=True)
-        remaining = remaining.filter(pl.Series(kept))
+        rows = ordered.rows[positions]
+        kept = np.isin(remaining.rows, rows, assume_unique=True)
+        remaining = remaining.take(kept)
     if recipe.vocabulary == "train":
-        item_ids = list_raw_ids(remaining["item_id"])
-    events = sort_events(to_events(remaining, user_ids, item_ids))
-    events = Events(events.users, events.items + 1, events.times, events.rows)
-    return pack_sequences("train.", events, events.users, len(user_ids))
+        num_codes = len(coded.item_ids)
+        item_ids = number_codes(count_codes(remaining.items, num_codes) > 0, first_id=1)
+    else:
+        item_ids = preparation.items.encode(coded.item_ids)
+    user_ids = preparation.users.encode(coded.user_ids)
+    events = sort_events(
+        Events(
+            user_ids[remaining.users],
+            np.maximum(item_ids, 0)[remaining.items],
+            remaining.times,
+            remaining.rows,
+        )
+    )
+    return pack_sequences("train.", events, events.users, len(preparation.users))
 
 
-def _select_rated(frame: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    if "rating" not in frame.columns:
-        return frame
-    kept = mask_rated(frame["rating"], threshold)
-    return frame if kept.all() else frame.filter(pl.Series(kept))
+def _select_rated(log: CodedLog, threshold: float) -> Events:
+    if log.ratings is None:
+        return log.events()
+    kept = mask_rated(log.ratings(), threshold)
+    return log.events() if kept.all() else log.events().take(kept)
 
 
 def _filter_log(events: Events, recipe: Recipe) -> tuple[Events, dict[str, int]]:
@@ -144,7 +159,9 @@ def _filter_log(events: Events, recipe: Recipe) -> tuple[Events, dict[str, int]]
         (recipe.min_user_events, recipe.min_item_events) if recipe.corpus == "full" else (1, 1)
     )
     positions, filtered = filter_corpus(events, recipe.repeats, *smallest)
-    return events.take(positions), dropped | filtered
+    if len(positions) < len(events):
+        events = events.take(positions)
+    return events, dropped | filtered
 
 
 def _trim_training(
@@ -175,12 +192,13 @@ def _find_periods(events: Events, recipe: Recipe) -> tuple[tuple[int, ...], np.n
 
 
 def _encode(
-    events: Events, periods: np.ndarray, user_ids: pl.Series, item_ids: pl.Series, recipe: Recipe
+    events: Events, periods: np.ndarray, log: CodedLog, recipe: Recipe
 ) -> tuple[Events, Split, Vocabulary, Vocabulary]:
     """Number the items, choose the examples, then number the users that are left."""
     training = periods == TRAIN
-    listed = events.items[training] if recipe.vocabulary == "train" else events.items
-    encoded_items = _renumber(events.items, listed, len(item_ids), first_id=1)
+    counted = training if recipe.vocabulary == "train" else None
+    listed = count_codes(events.items, len(log.item_ids), counted) > 0
+    encoded_items = number_codes(listed, first_id=1)[events.items]
     split = assign_roles(
         events.users,
         periods,
@@ -190,22 +208,16 @@ def _encode(
         cold_users=recipe.cold_users,
     )
     _require_examples(split, recipe)
-    used = np.concatenate([np.flatnonzero(training), split.val.targets, split.test.targets])
-    present = events.users[used]
-    encoded_users = _renumber(events.users, present, len(user_ids), first_id=0)
+    present = count_codes(events.users, len(log.user_ids), training) > 0
+    for examples in (split.val, split.test):
+        present[events.users[examples.targets]] = True
+    encoded_users = number_codes(present, first_id=0)[events.users]
     return (
         Events(encoded_users, encoded_items, events.times, events.rows),
         split,
-        fit_vocabulary(present, user_ids, first_id=0),
-        fit_vocabulary(listed, item_ids, first_id=1),
+        fit_vocabulary(np.flatnonzero(present), log.user_ids, first_id=0),
+        fit_vocabulary(np.flatnonzero(listed), log.item_ids, first_id=1),
     )
-
-
-def _renumber(codes: np.ndarray, listed: np.ndarray, num_codes: int, first_id: int) -> np.ndarray:
-    """Return gapless ids of the codes in ``listed``, in code order; -1 for all others."""
-    occurs = np.bincount(listed, minlength=num_codes) > 0
-    table = np.where(occurs, np.cumsum(occurs) - 1 + first_id, -1).astype(np.int32)
-    return table[codes]
 
 
 def _pack(events: Events, split: Split, num_users: int) -> Arrays:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.data.events import Events
+from tasks.data.events import Events, count_codes
 from tasks.data.splits import Examples
 
 Arrays = dict[str, np.ndarray]
@@ -27,7 +27,7 @@ def pack_sequences(prefix: str, events: Events, owners: np.ndarray, num_sequence
         ``items`` int32, ``times`` int64, ``rows`` int64 and ``offsets`` (num_sequences + 1,) int64.
     """
     offsets = np.zeros(num_sequences + 1, dtype=np.int64)
-    np.cumsum(np.bincount(owners, minlength=num_sequences), out=offsets[1:])
+    np.cumsum(count_codes(owners, num_sequences), out=offsets[1:])
     return {
         f"{prefix}items": np.ascontiguousarray(events.items, dtype=np.int32),
         f"{prefix}times": np.ascontiguousarray(events.times, dtype=np.int64),

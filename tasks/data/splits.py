@@ -13,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from tasks.data.events import count_codes
+
 TRAIN, VAL, TEST = 0, 1, 2
 """Periods of an event."""
 
@@ -104,12 +106,11 @@ def leave_one_out_periods(users: np.ndarray) -> np.ndarray:
     >>> leave_one_out_periods(np.array([0, 0, 0, 0, 1, 1])).tolist()
     [0, 0, 1, 2, 0, 0]
     """
-    counts = np.bincount(users)
-    from_end = np.cumsum(counts)[users] - 1 - np.arange(len(users))
+    counts = count_codes(users, int(users.max(initial=-1)) + 1)
+    last = (np.cumsum(counts) - 1)[counts >= MIN_LEAVE_ONE_OUT_EVENTS]
     periods = np.full(len(users), TRAIN, dtype=np.int8)
-    long_enough = counts[users] >= MIN_LEAVE_ONE_OUT_EVENTS
-    periods[long_enough & (from_end == 1)] = VAL
-    periods[long_enough & (from_end == 0)] = TEST
+    periods[last - 1] = VAL
+    periods[last] = TEST
     return periods
 
 
@@ -185,10 +186,9 @@ def assign_roles(
     """
     training = periods == TRAIN
     num_users = int(users.max(initial=-1)) + 1
-    train_counts = np.bincount(users[training], minlength=num_users)
-    starts = np.cumsum(np.bincount(users, minlength=num_users))
-    starts = starts - np.bincount(users, minlength=num_users) + train_counts
-    known_before = np.concatenate([[0], np.cumsum(has_id & ~training)])
+    train_counts = count_codes(users, num_users, training)
+    all_counts = count_codes(users, num_users)
+    starts = np.cumsum(all_counts) - all_counts + train_counts
     roles = np.full(len(users), ROLES.index("after_target"), dtype=np.int8)
     examples = {}
     for period in (VAL, TEST):
@@ -198,6 +198,7 @@ def assign_roles(
         if cold_users == "drop":
             chosen = chosen.take(warm)
         else:
+            known_before = np.concatenate([[0], np.cumsum(has_id & ~training)])
             history = known_before[chosen.targets] - known_before[chosen.starts]
             roles[chosen.targets[~warm & (history == 0)]] = ROLES.index("no_history")
             chosen = chosen.take(warm | (history > 0))
@@ -230,10 +231,10 @@ def _fill_roles(
     for examples in (split.val, split.test):
         np.add.at(depth, examples.starts, 1)
         np.add.at(depth, examples.targets, -1)
-    roles[np.cumsum(depth[:-1]) > 0] = ROLES.index("context")
+    roles[np.cumsum(depth[:-1], dtype=np.int32) > 0] = ROLES.index("context")
     roles[held_out & ~has_id] = ROLES.index("cold_item")
     if cold_users == "drop":
-        roles[held_out & (train_counts[users] == 0)] = ROLES.index("cold_user")
+        roles[held_out & (train_counts == 0)[users]] = ROLES.index("cold_user")
     roles[split.val.targets] = ROLES.index("val_target")
     roles[split.test.targets] = ROLES.index("test_target")
     roles[~held_out] = ROLES.index("train")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tasks.data.events import chunks
 from tasks.data.prepared import EvaluationSplit, PreparedData
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+EXAMPLES_AT_ONCE = 2**14
 HEAD_SHARE = 0.01
 """Share of the items called the head."""
 
@@ -64,10 +66,10 @@ def describe_split(data: PreparedData, split: EvaluationSplit) -> dict[str, floa
         worst rank); ``targets_without_training`` (no training event, with or without an id);
         ``repeated_targets`` (the item is already in the history); ``history_events`` held out.
     """
-    index = np.arange(len(split))
-    rows, items = data.seen_items(split, index)
     repeated = np.zeros(len(split), dtype=bool)
-    repeated[rows[items == split.targets[rows]]] = True
+    for part in chunks(len(split), EXAMPLES_AT_ONCE):
+        rows, items = data.seen_items(split, np.arange(part.start, part.stop))
+        repeated[part.start + rows[items == split.targets[part][rows]]] = True
     trained = data.item_counts[np.maximum(split.targets, 0)] > 0
     starts, stops = data.train.offsets[split.users], data.train.offsets[split.users + 1]
     return {

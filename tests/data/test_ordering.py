@@ -95,3 +95,13 @@ def test_a_few_ascending_ties_stay_quiet() -> None:
     ties = measure_ties(_events([0] * 6, range(6), [1] * 6))
     assert ties.tied_ascending_share == 1.0
     assert find_order_warnings(ties) == []
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60))
+def test_sorting_by_ranges_of_users_changes_nothing(seed: int, at_once: int) -> None:
+    rng = np.random.default_rng(seed)
+    users, times = rng.integers(0, 9, 50), rng.integers(0, 5, 50)
+    events = _events(users, rng.integers(0, 7, 50), times, rng.permutation(50))
+    expected, ordered = sort_events(events), sort_events(events, at_once)
+    for name in ("users", "items", "times", "rows"):
+        assert np.array_equal(getattr(ordered, name), getattr(expected, name))
