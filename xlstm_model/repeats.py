@@ -162,6 +162,10 @@ def recent_after(recent: Tensor, item_ids: Tensor, mask: Tensor) -> Tensor:
     tensor([[4, 5, 7]])
     """
     together = torch.cat([recent, item_ids * mask], dim=1)
-    # A stable sort on "is real" keeps the order of events and puts all of them at the end.
-    order = (together != PADDING_ID).to(torch.int8).argsort(dim=1, stable=True)
-    return together.gather(1, order)[:, -recent.shape[1] :]
+    window = recent.shape[1]
+    rank = (together != PADDING_ID).cumsum(1)
+    column = window - rank[:, -1:] + rank - 1
+    # Padding, and events too old to be kept, go to a last column that is cut off.
+    dropped = (together == PADDING_ID) | (column < 0)
+    kept = together.new_zeros(len(together), window + 1)
+    return kept.scatter(1, torch.where(dropped, window, column), together)[:, :window]

@@ -14,11 +14,12 @@ import torch
 
 from tasks.data.prepared import PreparedData
 from tasks.training.batches import WindowBatches
+from tasks.training.graph_step import GraphStep
 from tasks.training.models import NeuralModel, NeuralRecommender, model_spec
 from tasks.training.negatives import NegativeSampler, item_distribution
 from tasks.training.objective import FullCrossEntropy, SampledObjective, make_objective
 from tasks.training.plan import TrainingPlan
-from tasks.training.step import TrainingParts
+from tasks.training.step import TrainingParts, train_step
 from tasks.training.validation import FullRankingValidator
 
 PLAN_SETTINGS = (
@@ -88,11 +89,15 @@ def assemble(
         times=data.train.times if section.get("time_gaps") else None,
         device=device,
     )
+    objective = build_objective(data, shared, device)
+    shape = (shared["batch_size"], max_seq_len)
+    has_graph = device.type == "cuda" and GraphStep.fits(recommender.model, objective, *shape)
     parts = TrainingParts(
         model=recommender.model,
-        objective=build_objective(data, shared, device),
+        objective=objective,
         batches=batches,
         validate=FullRankingValidator(data, data.val, max_seq_len),
+        step=GraphStep(*shape) if has_graph else train_step,
     )
     plan = TrainingPlan(
         learning_rate=section["learning_rate"],

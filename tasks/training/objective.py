@@ -19,6 +19,7 @@ from tasks.training.batches import Batch
 from tasks.training.fused_cross_entropy import linear_cross_entropy, seen_cross_entropy
 from tasks.training.negatives import NegativeSampler
 from xlstm_model import SequenceRecommender
+from xlstm_model.kernels import cross_entropy as kernels
 from xlstm_model.repeats import Repeats, repeats_at
 
 Objective = Callable[[nn.Module, Tensor, Batch], Tensor]
@@ -66,14 +67,27 @@ class FullCrossEntropy:
             additions=additions,
         )
 
+    def takes_padding(self, model: nn.Module, width: int) -> bool:
+        """Whether kernels for GPUs can make all of the loss, where a target of 0 counts nothing.
+
+        Args:
+            model: on the training device.
+            width: columns of the widest batch.
+        """
+        repeats = getattr(model, "repeats", None)
+        drops = repeats is not None and repeats.window < width
+        if self.label_smoothing != 0.0 or drops or not has_linear_head(model):
+            return False
+        weight = model.item_vectors()
+        return weight.is_cuda and kernels.fits(weight, weight, None)
+
     def _by_kernels(
         self, model: nn.Module, query: Tensor, vectors: Tensor, targets: Tensor, batch: Batch
     ) -> Tensor | None:
         """The loss where kernels for GPUs can make all of it."""
-        repeats = getattr(model, "repeats", None)
-        drops = repeats is not None and repeats.window < batch.item_ids.shape[1]
-        if self.label_smoothing != 0.0 or drops or not query.is_cuda:
+        if not self.takes_padding(model, batch.item_ids.shape[1]):
             return None
+        repeats = getattr(model, "repeats", None)
         added = None if repeats is None else repeats.bias
         return seen_cross_entropy(query, vectors, targets, batch.item_ids, batch.positions, added)
 
