@@ -107,6 +107,26 @@ def show_report(start: Path, name: str, open_it: bool, as_json: bool = False) ->
         webbrowser.open(path.as_uri())
 
 
+def newest_views(project: Path, port: int) -> list[str]:
+    """Lines with the addresses of what the newest run of a project has to show.
+
+    Args:
+        project: Folder of the project.
+        port: Port the interface listens on.
+    """
+    from tasks.tracking.views import LINKS_FILE, LOCAL_SERVER, read_links
+
+    places = [*project.glob(f".assay/{LINKS_FILE}"), *project.glob(f"runs/*/.assay/{LINKS_FILE}")]
+    newest = max(places, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        return []
+    links = read_links(newest.parents[1])
+    return [
+        f"  {title}: {url.replace(LOCAL_SERVER, f'http://127.0.0.1:{port}', 1)}"
+        for title, url in links.items()
+    ]
+
+
 def serve_ui(start: Path, tool: str, port: int) -> None:
     """Replace this process by a user interface that listens on 127.0.0.1 only.
 
@@ -132,4 +152,7 @@ def serve_ui(start: Path, tool: str, port: int) -> None:
     else:
         raise SettingsError(f"tool is {tool!r}; expected mlflow or prefect.")
     print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    if tool == "mlflow":
+        for line in newest_views(project, port):
+            print(line, flush=True)
     os.execv(command[0], command)  # noqa: S606 - fixed program, no shell

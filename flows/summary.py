@@ -10,6 +10,10 @@ from tasks.report.headline import METRIC, display, headlines, short_verdict
 from tasks.report.records import Records, read_records
 from tasks.report.report_stage import REPORT
 from tasks.settings import Settings
+from tasks.tracking.views import LOCAL_SERVER, read_links
+
+MAX_URL = 120
+"""Longest address that is printed; longer ones are in the output of ``--json`` only."""
 
 
 def summary_values(settings: Settings, workspace: Path) -> dict[str, Any]:
@@ -19,6 +23,7 @@ def summary_values(settings: Settings, workspace: Path) -> dict[str, Any]:
     return {
         "workspace": str(workspace),
         "report": str(workspace / REPORT),
+        "mlflow": read_links(workspace),
         "headlines": headlines(first, _best_possible(records)),
         "diagnosis": records.findings.get("headline", ""),
         "next_test": records.findings.get("next_test", ""),
@@ -61,10 +66,13 @@ def print_summary(settings: Settings, workspace: Path, as_json: bool) -> None:
 def next_steps(workspace: Path) -> list[tuple[str, str]]:
     """Return what there is to look at and the command or file that shows it."""
     name = f" --name {workspace.name}" if workspace.parent.name == "runs" else ""
+    links = [(url, title) for title, url in read_links(workspace).items() if len(url) <= MAX_URL]
+    views = [f"  {url}  {title[:1].lower()}{title[1:]}" for url, title in links]
     return [
         ("Report", str(workspace / REPORT)),
         ("", f"assay report --open{name}"),
-        ("MLflow UI", "assay ui mlflow     then open http://127.0.0.1:5000"),
+        ("MLflow UI", f"assay ui mlflow     then open {'' if views else LOCAL_SERVER}".rstrip()),
+        *(("", view) for view in views),
         ("Prefect UI", "assay ui prefect    then open http://127.0.0.1:4200"),
     ]
 

@@ -22,6 +22,8 @@ from tasks.tracking.state import RunEntry, TrackingState
 
 DELIVER_LATER = "ASSAY_DELIVER_LATER"
 """Environment variable a flow sets for its stages: it delivers itself what short stages logged."""
+UNFOLDED = {"mlflow.runType": "evaluation"}
+"""MLflow's list of runs opens with the children of this type in view, others folded away."""
 
 
 def begin_experiment(
@@ -142,7 +144,8 @@ def _begin_child(
         "parent": parent.key,
         "name": f"{model} seed {seed}",
         "time": now(),
-        "tags": {"assay.model": model, "assay.seed": str(seed), **_source(workspace), **tags},
+        "tags": {**UNFOLDED, "assay.model": model, "assay.seed": str(seed)}
+        | {**_source(workspace), **tags},
     }
     log.begin([run, *_dataset(settings, workspace)], _params(settings, model, seed))
 

@@ -9,6 +9,12 @@ from typing import Any
 MAX_VALUE_LENGTH = 6000
 FULL_STEP_RECORDS = 256
 NOT_METRICS = ("epoch", "step", "is_best")
+GLANCE = "at_a_glance"
+"""First group of metrics: MLflow sorts the sections of its chart pages by name."""
+GLANCED = {"val/ndcg_at_10": "val_ndcg_at_10", "train/loss": "train_loss"}
+"""Curves that are repeated in the first group, the one that opens the compare page first."""
+WATCHED = ("grad", "update", "gate", "state", "saturated", "steps")
+"""Groups of what is watched inside a training; below ``watch/`` they come last on the pages."""
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -30,8 +36,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def model_parameters(settings: Mapping[str, Any], model: str, seed: int) -> dict[str, str]:
     """Parameters of one training: data, shared training settings, and the model's own.
 
-    The model's section is named ``model.*`` for every model, so that a column of the compare
-    page holds the same setting of all of them. Sections of other models are left out.
+    What several models have is named ``model.*`` for every model, so that a column of the compare
+    page holds the same setting of all of them; that page opens on the first names that differ.
+    What this model alone has is named ``only.*``. Sections of other models are left out.
 
     Args:
         settings: All settings as plain dictionaries.
@@ -39,22 +46,29 @@ def model_parameters(settings: Mapping[str, Any], model: str, seed: int) -> dict
         seed: Seed of the training.
 
     >>> nested = {"data": {"split": "temporal"}, "train": {"shared": {"loss": "bpr"},
-    ...           "gru": {"num_layers": 1}, "lstm": {"num_layers": 2}}}
-    >>> model_parameters(nested, "gru", 3)
-    {'model': 'gru', 'seed': '3', 'data.split': 'temporal', 'train.loss': 'bpr', 'model.num_layers': '1'}
-    """  # noqa: E501 - the doctest's result is one line
+    ...           "gru": {"num_layers": 1}, "xlstm": {"num_layers": 2, "chunk_size": 64}}}
+    >>> parameters = model_parameters(nested, "xlstm", 3)
+    >>> [f"{name}={value}" for name, value in parameters.items()]
+    ['model=xlstm', 'seed=3', 'data.split=temporal', 'train.loss=bpr', 'model.num_layers=2', \
+'only.chunk_size=64']
+    """
     data = dict(settings.get("data", {}))
     if data.get("source") != "synthetic":
         data.pop("synthetic", None)
-    train = settings.get("train", {})
+    train = dict(settings.get("train", {}))
+    shared = train.pop("shared", {})
+    own = train.pop(model, {})
+    common = {name for section in train.values() for name in section}
     return flatten(
         {
             "model": model,
             "seed": seed,
             "data": data,
-            "train": train.get("shared", {}),
+            "train": shared,
         }
-    ) | flatten(train.get(model, {}), "model.")
+        | {f"model.{name}": value for name, value in own.items() if name in common}
+        | {f"only.{name}": value for name, value in own.items() if name not in common}
+    )
 
 
 def metric_values(values: Mapping[str, Any], group: str = "train") -> dict[str, float]:
@@ -75,23 +89,38 @@ def metric_values(values: Mapping[str, Any], group: str = "train") -> dict[str, 
 def epoch_values(values: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of an epoch's record; of ranking metrics those at 10, to keep charts few.
 
-    >>> epoch_values({"epoch": 1, "val/ndcg_at_10": 0.07, "val/ndcg_at_5": 0.05})
-    {'val/ndcg_at_10': 0.07}
+    The curves looked at first are repeated under ``at_a_glance/``, before all others: MLflow keeps
+    the order in which metrics arrive, and its compare page opens on the first.
+
+    >>> epoch_values({"epoch": 1, "val/ndcg_at_10": 0.07, "val/ndcg_at_5": 0.05, "grad/norm": 2})
+    {'at_a_glance/val_ndcg_at_10': 0.07, 'val/ndcg_at_10': 0.07, 'watch/grad/norm': 2.0}
     """
     metrics = metric_values(values)
-    return {
-        name: value for name, value in metrics.items() if "_at_" not in name or name.endswith("_10")
+    first = {f"{GLANCE}/{own}": metrics[name] for name, own in GLANCED.items() if name in metrics}
+    return first | {
+        watched(name): value
+        for name, value in metrics.items()
+        if "_at_" not in name or name.endswith("_10")
     }
 
 
 def step_values(values: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of a step's record; loss and learning rate get names apart from the epochs' ones.
 
-    >>> step_values({"step": 20, "train/loss": 4, "grad/norm": 1.5, "grad/clipped": True})
-    {'steps/loss': 4.0, 'grad/norm': 1.5, 'grad/clipped': 1.0}
+    >>> step_values({"step": 20, "train/loss": 4, "grad/norm": 1.5, "learning_rate": 0.1})
+    {'watch/steps/loss': 4.0, 'watch/grad/norm': 1.5, 'watch/steps/learning_rate': 0.1}
     """
     metrics = metric_values(values, "steps")
-    return {name.replace("train/", "steps/"): value for name, value in metrics.items()}
+    return {watched(name.replace("train/", "steps/")): value for name, value in metrics.items()}
+
+
+def watched(name: str) -> str:
+    """Name of a metric, below ``watch/`` where it is watched inside a training.
+
+    >>> watched("gate/block_0/f"), watched("val/ndcg_at_10")
+    ('watch/gate/block_0/f', 'val/ndcg_at_10')
+    """
+    return f"watch/{name}" if name.partition("/")[0] in WATCHED else name
 
 
 def metric_name(name: str) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tasks.settings import Settings
 from tasks.tracking import champion, description, experiment, identity, state, verdicts
-from tasks.tracking.run import ModelRun, RunLog
+from tasks.tracking.parameters import GLANCE
+from tasks.tracking.run import ModelRun, RunLog, now
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,10 +53,19 @@ def log_report(settings: Settings, workspace: Path) -> None:
     verdicts.log_verdicts(settings, workspace, log)
     if text := description.describe_experiment(workspace):
         log.add_tags({description.DESCRIPTION_TAG: text})
+    _log_views(workspace, log)
     if not log.entry.by_flow:
         experiment.end_experiment(workspace)
     else:
         experiment.deliver_unless_later(workspace)
+
+
+def _log_views(workspace: Path, parent: RunLog) -> None:
+    """Ask for the views of this run, after the records of all children: they are delivered last."""
+    children = state.read(workspace).children.values()
+    last = max(children, key=lambda entry: entry.journal, default=parent.entry)
+    values = {"parent": parent.entry.key, "time": now(), "workspace": str(workspace)}
+    RunLog(workspace, last).add("views", **values)
 
 
 def _log_results(settings: Settings, workspace: Path) -> None:
@@ -130,12 +140,12 @@ def _log_ranks(
         if own.is_empty():
             continue
         means[model, seed] = _mean_metrics(own, settings.evaluate.cutoffs)
-        log.add_metrics(means[model, seed], 0)
+        log.add_metrics(_glance(means[model, seed]) | means[model, seed], 0)
         _log_table(log, own)
-    parent.add_metrics(_overview(means), 0)
     best = max(means, key=lambda child: _selection(means[child]), default=None)
     if best is None:
         return
+    parent.add_metrics(_glance(means[best]) | _overview(means), 0)
     parent.add_tags({"assay.best_model": best[0]})
     if settings.tracking.register_champion:
         candidate = logs[best]
@@ -173,6 +183,12 @@ def _mean_metrics(ranks: pl.DataFrame, cutoffs: tuple[int, ...]) -> dict[str, fl
 def _selection(means: dict[str, float]) -> float:
     """What the candidate is chosen by: validation, as choosing on test would flatter it."""
     return means.get(f"val_best/{SELECTION_METRIC}", means.get(f"test/{SELECTION_METRIC}", 0.0))
+
+
+def _glance(means: dict[str, float]) -> dict[str, float]:
+    """The result in the group of metrics that opens first."""
+    name = f"test/{SELECTION_METRIC}"
+    return {f"{GLANCE}/test_{SELECTION_METRIC}": means[name]} if name in means else {}
 
 
 def _overview(means: dict[Child, dict[str, float]]) -> dict[str, float]:

@@ -213,6 +213,11 @@ class Store:
     def _reopen(self, record: Record) -> None:
         self.client.update_run(self.run_id(record["key"]), status="RUNNING")
 
+    def _views(self, record: Record) -> None:
+        from tasks.tracking import views
+
+        views.save_views(self, record)
+
     def _end(self, record: Record) -> None:
         self.client.set_terminated(self.run_id(record["key"]), record["status"], record["time"])
 
@@ -227,6 +232,7 @@ _OPERATIONS = {
     "model": Store._model,
     "link": Store._link,
     "promote": Store._promote,
+    "views": Store._views,
     "reopen": Store._reopen,
     "end": Store._end,
 }

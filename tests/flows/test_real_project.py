@@ -87,7 +87,7 @@ def test_dvc_the_flow_and_mlflow_agree(project: Path, prefect_server: None) -> N
     trained = new["xlstm seed 0"]
     assert "assay.reused_from" not in trained.data.tags
     assert trained.data.params["model.dropout"] == "0.3"
-    assert any(name.startswith("gate/") for name in trained.data.metrics)
+    assert any(name.startswith("watch/gate/") for name in trained.data.metrics)
     assert all("test/ndcg_at_10" in run.data.metrics for run in new.values())
     assert trained.data.tags["diagnosis"] == second.data.tags["diagnosis"] == "healthy"
     assert new["gru seed 0"].data.tags["diagnosis.mode"] == "exact"

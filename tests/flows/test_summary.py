@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flows import summary
+from flows import launch, summary
 from tasks.diagnostics.diagnose_stage import write_findings
 from tasks.diagnostics.engine import diagnose_findings
 from tasks.diagnostics.finding import Limit, exact
 from tasks.diagnostics.questions import QUESTIONS
 from tasks.settings import Settings
+from tasks.tracking.views import COMPARE
 
 VALUE = {"mean": 0.1, "low": 0.05, "high": 0.15}
 ROW = {"model": "gru", "num_seeds": 1, "num_users": 60}
@@ -66,3 +67,20 @@ def test_where_nothing_was_found_no_test_is_proposed(workspace: Path, capsys) ->
 def test_without_a_diagnosis_the_command_is_named(workspace: Path, capsys) -> None:
     summary.print_summary(Settings(), workspace, as_json=False)
     assert "not run yet (assay diagnose)" in capsys.readouterr().out
+
+
+def test_the_pages_of_mlflow_that_show_the_run_are_named(workspace: Path, capsys) -> None:
+    summary.print_summary(Settings(), workspace, as_json=False)
+    assert "then open http://127.0.0.1:5000\n" in capsys.readouterr().out
+
+    (workspace / ".assay").mkdir()
+    links = {"Newest run: models": "/#/experiments/1/runs", COMPARE: "/#/" + "x" * 200}
+    (workspace / ".assay" / "mlflow_links.json").write_text(json.dumps(links))
+    summary.print_summary(Settings(), workspace, as_json=False)
+    printed = capsys.readouterr().out
+    assert "http://127.0.0.1:5000/#/experiments/1/runs  newest run: models\n" in printed
+    assert COMPARE.lower() not in printed.lower()
+    assert set(summary.summary_values(Settings(), workspace)["mlflow"]) == set(links)
+    assert launch.newest_views(workspace, 5001)[0] == (
+        "  Newest run: models: http://127.0.0.1:5001/#/experiments/1/runs"
+    )

@@ -35,8 +35,8 @@ def test_parameters_metrics_data_and_artifacts_arrive(
     assert "model.pattern" not in run.data.params
     history = client.get_metric_history(run.info.run_id, "val/ndcg_at_10")
     assert [(point.step, point.value) for point in history] == [(1, 0.01), (2, 0.02), (3, 0.03)]
-    assert run.data.metrics["grad/norm"] == 0.5
-    assert run.data.metrics["steps/loss"] == 1.0
+    assert run.data.metrics["watch/grad/norm"] == 0.5
+    assert run.data.metrics["watch/steps/loss"] == 1.0
     assert run.data.metrics["train/seconds"] == 1.5
     assert run.data.metrics["system/process_memory_megabytes"] > 10
     (data,) = run.inputs.dataset_inputs
@@ -100,7 +100,7 @@ def test_a_long_training_is_thinned(settings: Settings, workspace: Path, client:
         for first in range(0, 2000, 100):
             run.on_steps([{"step": step, "grad/norm": 1.0} for step in range(first, first + 100)])
 
-    history = client.get_metric_history(runs(client)["gru seed 0"].info.run_id, "grad/norm")
+    history = client.get_metric_history(runs(client)["gru seed 0"].info.run_id, "watch/grad/norm")
     steps = [point.step for point in history]
     assert steps[:256] == list(range(256))
     assert steps[-1] >= 1980

@@ -45,7 +45,7 @@ def test_a_killed_training_continues_its_run(
     (found,) = children(client, parent).values()
     assert found.info.status == "FINISHED"
     assert "assay.resumed" in found.data.tags
-    for name in ("train/loss", "grad/norm"):
+    for name in ("train/loss", "watch/grad/norm"):
         history = client.get_metric_history(found.info.run_id, name)
         assert [point.step for point in history] == [1, 2, 3, 4]
 
@@ -77,7 +77,7 @@ def test_a_power_cut_costs_neither_run_nor_points(
     assert found.info.run_id == before
     assert found.info.status == "FINISHED"
     assert len(parents(client)) == 1
-    for name in ("train/loss", "grad/norm"):
+    for name in ("train/loss", "watch/grad/norm"):
         history = client.get_metric_history(before, name)
         assert sorted({point.step for point in history}) == [1, 2, 3, 4]
     assert delivery.count_waiting(workspace) == 0
