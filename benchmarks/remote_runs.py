@@ -4,39 +4,39 @@ Here: pack what the other machine needs, prepared data and settings of runs belo
 
     python -m benchmarks.remote_runs pack movielens-100k movietweetings --to carry
 
-There, beside this project's code, with torch, NumPy, pydantic, ruamel.yaml and Optuna::
+There, beside this project's code, with torch, NumPy, pydantic, ruamel.yaml, Optuna and Polars::
 
     python -m benchmarks.remote_runs tune carry/movielens-100k --trials 24 --workers 40
-    python -m benchmarks.remote_runs train carry/* --workers 12 --gpus 4
+    python -m benchmarks.remote_runs train carry/* --workers 12 --gpus 4 --evaluate
     python -m benchmarks.remote_runs collect carry/* --to out
 
-Here again: results go to their places, as if the stage ``train`` had run here, and the trials of a
-search can be continued, saved as a preset or compared::
+Here again: results go to their places, as if the stages had run here, and the trials of a search
+can be continued, saved as a preset or compared. Weights stay there but of runs named for them::
 
     python -m benchmarks.remote_runs unpack out/*.tar.gz
-    assay stage evaluate, diagnose, report in the run's folder; assay compare
+    assay compare movielens-100k movietweetings
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
-import sys
 import tarfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 
+from benchmarks.remote_work import Plan, make_jobs, work_off
 from tasks.settings import load_settings, settings_from_dict, write_params
 
 ROOT = Path(__file__).resolve().parents[1]
 STORAGE = Path(".assay") / "tuning" / "journal.log"
-BROUGHT = ("params.yaml", "data/prepared")
-RESULTS = ("artifacts/models", ".assay/tuning", "params.yaml")
-PART_BYTES = 14_000_000
-"""Bytes of results in one archive at most, unless one file alone is larger."""
+RESULTS = ("artifacts/models", "artifacts/evaluation", ".assay/tuning", "params.yaml")
+WEIGHTS = "model.safetensors"
+PART_BYTES = 12_000_000
+"""Bytes of one archive, about, unless one file alone is larger."""
+TEXT_SHRINKS = 4
+"""How much smaller records get when they are compressed, at least."""
 
 
 def pack(names: list[str], target: Path) -> None:
@@ -48,6 +48,9 @@ def pack(names: list[str], target: Path) -> None:
         subprocess.run(
             ["cp", "-rL", str(source / "data/prepared"), str(folder / "data")], check=True
         )
+        for generator in (source / "data/raw").glob("generator.*"):  # the best possible scores
+            (folder / "data/raw").mkdir(exist_ok=True)
+            (folder / "data/raw" / generator.name).write_bytes(generator.read_bytes())
         values = load_settings(source / "params.yaml").model_dump(mode="json")
         values["tracking"]["enabled"] = False
         write_params(settings_from_dict(values), folder / "params.yaml")
@@ -77,85 +80,54 @@ def tune(
         print(f"{folder.name} {model}: {value:.4f} of {counts[model]} trials: {section}")
 
 
-def train(
-    folders: list[Path], models: list[str], seeds: list[int], workers: int, gpus: int, budget: float
-) -> None:
-    """Train models and seeds of runs side by side; those finished before are left alone."""
-    places: SimpleQueue[int] = SimpleQueue()
-    for number in range(workers):
-        places.put(number)
-    deadline = time.monotonic() + budget
-
-    def work(job: tuple[Path, str, int]) -> None:
-        folder, model, seed = job
-        if time.monotonic() > deadline:
-            print(f"{folder.name} {model} seed {seed}: not started, no time left", flush=True)
-            return
-        place = places.get()
-        start = time.monotonic()
-        visible = str(place % gpus) if gpus else ""
-        done = subprocess.run(
-            [sys.executable, "-m", "tasks", "train", "--model", model, "--seed", str(seed)],
-            cwd=folder,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PYTHONPATH": _python_path()},
-            capture_output=True,
-            text=True,
-        )
-        places.put(place)
-        said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-        seconds = time.monotonic() - start
-        print(f"{folder.name} {model} seed {seed}: {seconds:.0f} s, {said[-1:]}", flush=True)
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, _jobs(folders, models, seeds)))
-
-
-def _python_path() -> str:
-    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])])
-
-
-def _jobs(folders: list[Path], models: list[str], seeds: list[int]) -> list[tuple[Path, str, int]]:
-    jobs = []
-    for folder in folders:
-        experiment = load_settings(folder / "params.yaml").experiment
-        for seed in seeds or experiment.seeds:
-            for model in models or experiment.models:
-                if not (folder / "artifacts" / "models" / model / f"seed_{seed}").is_dir():
-                    jobs.append((folder, model, seed))
-    return jobs
-
-
-def collect(folders: list[Path], target: Path) -> None:
-    """Write archives of what the runs left."""
+def collect(folders: list[Path], target: Path, weights: list[str]) -> None:
+    """Write archives of what the runs left; weights only of the runs that are named for it."""
     target.mkdir(parents=True, exist_ok=True)
     files = [
         (path, f"{folder.name}/{path.relative_to(folder)}")
         for folder in folders
         for result in RESULTS
         for path in sorted([folder / result, *(folder / result).rglob("*")])
-        if path.is_file()
+        if path.is_file() and (path.name != WEIGHTS or folder.name in weights)
     ]
     parts: list[list[tuple[Path, str]]] = []
     size = PART_BYTES
     for path, name in files:
-        if size + path.stat().st_size > PART_BYTES:
+        packed = path.stat().st_size // (1 if path.name == WEIGHTS else TEXT_SHRINKS)
+        if size + packed > PART_BYTES:
             parts.append([])
             size = 0
         parts[-1].append((path, name))
-        size += path.stat().st_size
+        size += packed
     for number, part in enumerate(parts):
         with tarfile.open(target / f"runs{number}.tar.gz", "w:gz") as archive:
             for path, name in part:
                 archive.add(path, name)
 
 
-def unpack(archives: list[Path]) -> None:
-    """Put results where the stage ``train`` and ``assay tune`` would have put them."""
+def unpack(archives: list[Path], runs: Path = ROOT / "runs") -> None:
+    """Put results where the stages and ``assay tune`` would have put them."""
     for path in archives:
         with tarfile.open(path) as archive:
             members = [m for m in archive.getmembers() if Path(m.name).name != "params.yaml"]
-            archive.extractall(ROOT / "runs", members, filter="data")
+            archive.extractall(runs, members, filter="data")
+            for member in set(archive.getmembers()) - set(members):
+                _adopt_settings(runs / member.name, archive.extractfile(member).read())
         print(f"{path}: {len(members)} files")
+
+
+def _adopt_settings(path: Path, brought: bytes) -> None:
+    """Take over the seeds that were evaluated; all settings where there are none yet."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(brought)
+        return
+    there = path.with_suffix(".brought")
+    there.write_bytes(brought)
+    values = load_settings(path).model_dump(mode="json")
+    values["experiment"]["seeds"] = list(load_settings(there).experiment.seeds)
+    there.unlink()
+    write_params(settings_from_dict(values), path)
 
 
 def main() -> None:
@@ -170,6 +142,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds")
+    parser.add_argument("--evaluate", action="store_true", help="each run once it is trained")
+    parser.add_argument("--weights", default="", help="runs whose weights are collected too")
     options = parser.parse_args()
     models = [model for model in options.models.split(",") if model]
     folders = [Path(run) for run in options.runs]
@@ -181,9 +155,12 @@ def main() -> None:
             tune(folder, models, options.trials, options.workers, devices, options.budget)
     elif options.step == "train":
         seeds = [int(seed) for seed in options.seeds.split(",") if seed]
-        train(folders, models, seeds, options.workers, options.gpus, options.budget)
+        deadline = time.monotonic() + options.budget
+        jobs = [job for folder in folders for job in make_jobs(folder, models, seeds)]
+        plan = Plan(options.workers, options.gpus, deadline, options.evaluate)
+        work_off(jobs, plan, partial(print, flush=True))
     elif options.step == "collect":
-        collect(folders, options.to)
+        collect(folders, options.to, options.weights.split(","))
     else:
         unpack(folders)
 
