@@ -23,6 +23,7 @@ from benchmarks import kept
 EVENTS_PER_USER = 150
 EVENTS_PER_ITEM = 750
 SECONDS_PER_YEAR = 31_536_000
+EVENTS_AT_ONCE = 10_000_000
 
 
 def write_log(path: Path, num_events: int, seed: int) -> None:
@@ -31,31 +32,37 @@ def write_log(path: Path, num_events: int, seed: int) -> None:
     num_users = max(num_events // EVENTS_PER_USER, 10)
     num_items = max(num_events // EVENTS_PER_ITEM, 20)
     weights = 1 / np.arange(1, num_items + 1)
-    frame = pl.DataFrame(
-        {
-            "user_id": generator.integers(num_users, size=num_events),
-            "item_id": generator.choice(num_items, num_events, p=weights / weights.sum()),
-            "timestamp": 1_500_000_000 + generator.integers(SECONDS_PER_YEAR, size=num_events),
-        }
-    )
-    frame.write_csv(path)
+    with path.open("wb") as file:
+        for start in range(0, num_events, EVENTS_AT_ONCE):
+            size = min(EVENTS_AT_ONCE, num_events - start)
+            frame = pl.DataFrame(
+                {
+                    "user_id": generator.integers(num_users, size=size),
+                    "item_id": generator.choice(num_items, size, p=weights / weights.sum()),
+                    "timestamp": 1_500_000_000 + generator.integers(SECONDS_PER_YEAR, size=size),
+                }
+            )
+            frame.write_csv(file, include_header=start == 0)
 
 
-def measure(log: Path, split: str) -> dict[str, float]:
-    """Read and prepare a log in this process."""
+def measure(log: Path, split: str) -> dict[str, float | bool]:
+    """Read and prepare a log in this process, as the stage does; large ones piece by piece."""
     from tasks.data.build import build_prepared
-    from tasks.data.readers import read_interactions
+    from tasks.data.pieces import kind_of_pieces
+    from tasks.data.prepare_stage import read_log
     from tasks.data.recipe import Recipe
-    from tasks.data.schema import split_valid
 
     scope = "full" if split == "leave_one_out" else "train"
     recipe = Recipe(split=split, corpus=scope, vocabulary=scope, min_item_events=5)
     started, cpu = time.perf_counter(), time.process_time()
-    frame, _ = read_interactions(log)
-    read = time.perf_counter()
-    frame, quarantine = split_valid(frame)
-    manifest = build_prepared(log.parent / "prepared", frame, recipe, quarantine=quarantine)
+    with read_log(log, {}, log.parent / "streamed") as found:
+        read = time.perf_counter()
+        manifest = build_prepared(
+            log.parent / "prepared", found.coded, recipe, quarantine=found.quarantine
+        )
     return {
+        "log_gib": round(log.stat().st_size / 2**30, 2),
+        "in_pieces": kind_of_pieces(log) is not None,
         "read_seconds": round(read - started, 2),
         "prepare_seconds": round(time.perf_counter() - read, 2),
         "cpu_seconds": round(time.process_time() - cpu, 2),

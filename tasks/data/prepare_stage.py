@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,16 +11,20 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from tasks.data.build import build_prepared
-from tasks.data.raw_log import read_raw_log, read_record
+from tasks.data.coded import encode_log
+from tasks.data.pieces import kind_of_pieces
+from tasks.data.raw_log import find_raw_log, read_record
+from tasks.data.readers import read_interactions
 from tasks.data.recipe import Recipe, Scope
 from tasks.data.schema import QUARANTINE, check_quarantine_share, split_valid
 from tasks.data.splits import EPOCH
+from tasks.data.streamed import StreamedLog, read_streamed
 from tasks.progress import Progress
 
 if TYPE_CHECKING:
     from tasks.settings import DataSettings, Settings
 
-SHARES = {"read": 0.17, "checked": 0.28, "sequences": 0.61}
+SHARES = {"checked": 0.28, "sequences": 0.61}
 """Share of the time at which each part is done, measured on 1.7 million events."""
 REPORTED_COUNTS = ("users", "items", "train_events", "val_examples", "test_examples")
 
@@ -42,27 +48,50 @@ def run(settings: Settings, workspace: Path) -> dict:
     """
     data, raw = settings.data, workspace / "data" / "raw"
     record, progress = read_record(raw), Progress("prepare")
-    frame, report = read_raw_log(raw, choose_reading(data))
-    progress.at(SHARES["read"])
-    frame, unusable = split_valid(frame)
-    progress.at(SHARES["checked"])
-    quarantine = pl.concat([report.unparsed.select(*QUARANTINE), unusable]).sort("row")
-    _stop_on_too_many(quarantine, report.num_rows, data.max_quarantine_share, workspace)
-    known = ("source", "title", "licence", "file", "sha256")
-    manifest = build_prepared(
-        workspace / "data" / "prepared",
-        frame,
-        choose_recipe(data),
-        quarantine=quarantine,
-        source={**{name: record.get(name, "") for name in known}, "read": report.to_dict()},
-        on_sequences=lambda: progress.at(SHARES["sequences"]),
-    )
+    location, reading = find_raw_log(raw, choose_reading(data))
+    with read_log(location, reading, workspace / ".assay" / "streamed") as log:
+        progress.at(SHARES["checked"])
+        share = data.max_quarantine_share
+        _stop_on_too_many(log.quarantine, log.report.num_rows, share, workspace)
+        known = ("source", "title", "licence", "file", "sha256")
+        manifest = build_prepared(
+            workspace / "data" / "prepared",
+            log.coded,
+            choose_recipe(data),
+            quarantine=log.quarantine,
+            source={**{name: record.get(name, "") for name in known}, "read": log.report.to_dict()},
+            on_sequences=lambda: progress.at(SHARES["sequences"]),
+        )
     return {
         **{name: manifest["counts"][name] for name in REPORTED_COUNTS},
-        "quarantined": len(quarantine),
+        "quarantined": sum(manifest["quarantine_reasons"].values()),
         "warnings": len(manifest["warnings"]),
         "data_hash": manifest["data_hash"],
     }
+
+
+@contextmanager
+def read_log(
+    location: Path | str, reading: Mapping[str, str], folder: Path
+) -> Iterator[StreamedLog]:
+    """Read a log: at once, or piece by piece where it is large and can be cut.
+
+    Args:
+        location: The log, as `find_raw_log` returns it.
+        reading: Arguments of `read_interactions`.
+        folder: Where the pieces lie meanwhile; it is removed.
+    """
+    kind = kind_of_pieces(location)
+    if kind is not None:
+        with read_streamed(Path(location), kind, reading, folder) as log:
+            yield log
+        return
+    frame, report = read_interactions(location, **reading)
+    frame, unusable = split_valid(frame)
+    coded = encode_log(frame)
+    del frame
+    quarantine = pl.concat([report.unparsed.select(*QUARANTINE), unusable]).sort("row")
+    yield StreamedLog(coded, report, quarantine)
 
 
 def choose_recipe(data: DataSettings) -> Recipe:

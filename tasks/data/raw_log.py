@@ -54,8 +54,8 @@ def read_record(folder: Path) -> dict:
     return record
 
 
-def read_raw_log(folder: Path, reading: Mapping[str, str]) -> tuple[pl.DataFrame, ReadReport]:
-    """Read the log that the fetch stage left.
+def find_raw_log(folder: Path, reading: Mapping[str, str]) -> tuple[Path | str, dict[str, str]]:
+    """Return the log that the fetch stage left, and the arguments of `read_interactions` for it.
 
     Args:
         folder: ``data/raw``.
@@ -64,7 +64,7 @@ def read_raw_log(folder: Path, reading: Mapping[str, str]) -> tuple[pl.DataFrame
 
     Raises:
         ChecksumError: The log is not the one that was fetched.
-        DataError: The folder is incomplete, or the log can't be read.
+        DataError: The folder is incomplete.
     """
     record = read_record(folder)
     log = folder / record["file"]
@@ -75,4 +75,14 @@ def read_raw_log(folder: Path, reading: Mapping[str, str]) -> tuple[pl.DataFrame
             "the fetch stage: run that stage again."
         )
     path = f"{log}::{record['member']}" if record.get("member") else log
-    return read_interactions(path, **(record["reading"] or dict(reading)))
+    return path, record["reading"] or dict(reading)
+
+
+def read_raw_log(folder: Path, reading: Mapping[str, str]) -> tuple[pl.DataFrame, ReadReport]:
+    """Read the log that the fetch stage left; see `find_raw_log`.
+
+    Raises:
+        DataError: The folder is incomplete, or the log can't be read.
+    """
+    path, arguments = find_raw_log(folder, reading)
+    return read_interactions(path, **arguments)
