@@ -82,6 +82,16 @@ class GraphStep:
             self._captured = captured
         return self._captured.replay(batch, optimizer)
 
+    def replay_alone(self) -> None:
+        """Repeats the last step as it was, learning rate and noise too; for timing.
+
+        Raises:
+            ValueError: no step has been captured.
+        """
+        if self._captured is None:
+            raise ValueError("no step has been captured; make one more than WARM_UP_STEPS first.")
+        self._captured.graph.replay()
+
 
 class _Captured:
     """One step's graph and the memory it reads."""
@@ -98,13 +108,13 @@ class _Captured:
         device = batch.item_ids.device
         self._batch = pad_batch(batch, *shape)
         self._rate = torch.zeros((), device=device)
-        self._graph = torch.cuda.CUDAGraph()
+        self.graph = torch.cuda.CUDAGraph()
         before = [(group["lr"], group.get("capturable", False)) for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["lr"], group["capturable"] = self._rate, True
         optimizer.zero_grad(set_to_none=True)
         try:
-            with torch.cuda.graph(self._graph):
+            with torch.cuda.graph(self.graph):
                 self._results = self._work(model, objective, optimizer, plan)
         finally:
             for group, (rate, capturable) in zip(optimizer.param_groups, before, strict=True):
@@ -133,7 +143,7 @@ class _Captured:
         self._rate.fill_(optimizer.param_groups[0]["lr"])
         # The graph draws its noise from the generator as it stands at the replay.
         torch.manual_seed(batch.seed)
-        self._graph.replay()
+        self.graph.replay()
         loss, grad_norm = self._results.clone()
         return StepResult(loss, grad_norm)
 

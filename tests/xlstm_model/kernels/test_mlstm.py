@@ -16,7 +16,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
 ]
 
-TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 4e-2}
+TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 3e-2}
+
+
+def _squash(h):
+    """Bound outputs whose denominator is nearly 0. A clamp would not do: an output that rounds to
+    the other side of its corner gains or loses a whole gradient, 4 to 7 % of some tensors here."""
+    return 3.0 * torch.tanh(h / 3.0)
 
 
 def _state(B, NH, DK, DV, rng, device):
@@ -37,12 +43,12 @@ def _check(leaves, mask, plan, with_state, grads_of=(0, 1, 2, 3), tolerance=None
     def run(*tensors):
         state = tensors[5:] if with_state else None
         h, *end = kernels.mlstm(*tensors[:5], state, mask, plan)
-        return h.float().clamp(-3, 3), *end
+        return _squash(h.float()), *end
 
     def reference(*tensors):
         state = MLSTMState(*tensors[5:]) if with_state else None
         h, end = mlstm_reference(*tensors[:5], state=state, mask=mask)
-        return h.clamp(-3, 3), *end
+        return _squash(h), *end
 
     dtype = leaves[0].dtype
     compare(run, reference, leaves, grads_of, tolerance or TOLERANCE[dtype])
