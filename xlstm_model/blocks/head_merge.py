@@ -29,7 +29,7 @@ class HeadMerge(nn.Module):
     ) -> None:
         super().__init__()
         groups = 1 if head_dim == 1 else num_heads
-        self.groups = groups
+        self.groups, self.eps = groups, eps
         self.norm = HeadwiseNorm(groups, num_heads * head_dim // groups, eps=eps) if norm else None
 
     def forward(self, h: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from xlstm_model.blocks.checks import (
     check_input,
     zero_padding,
 )
+from xlstm_model.blocks.compiled_steps import mlstm_block_step
 from xlstm_model.blocks.head_merge import HeadMerge
 from xlstm_model.blocks.recurrence import Gate, MLSTMForm, MLSTMRecurrence
 from xlstm_model.cells import MLSTMState
@@ -34,7 +35,6 @@ from xlstm_model.layers import (
     mlstm_inputs,
     round_up,
 )
-from xlstm_model.native import steps
 
 
 class MLSTMBlockState(NamedTuple):
@@ -211,8 +211,9 @@ class MLSTMBlock(nn.Module):
 
     def step(self, x: Tensor, state: MLSTMBlockState) -> tuple[Tensor, MLSTMBlockState]:
         """Map one position (B, D); see ``SequenceModel.step``."""
-        if not torch.is_grad_enabled() and steps.fits(x, state.conv):
-            return self._fused_step(x, state)
+        fused = mlstm_block_step(self, x, state) if type(self) is MLSTMBlock else None
+        if fused is not None:
+            return fused[0], MLSTMBlockState(MLSTMState(*fused[2:]), fused[1])
         inner, z = self.proj_up(self.norm(x)).chunk(2, dim=-1)
         mixed, conv = (
             (inner, state.conv) if self.conv is None else self.conv.step(inner, state.conv)
@@ -220,24 +221,6 @@ class MLSTMBlock(nn.Module):
         mixed = F.silu(mixed)
         h, cell = self.recurrence.step(*self._cell_inputs(inner, mixed), state.cell)
         return self._output(x, h, mixed, z), MLSTMBlockState(cell, conv)
-
-    def _fused_step(self, x: Tensor, state: MLSTMBlockState) -> tuple[Tensor, MLSTMBlockState]:
-        """``step`` as a sequence of one position, whose layers are fused."""
-        x = x.unsqueeze(1)
-        inner, z = self.proj_up(self.norm(x)).chunk(2, dim=-1)
-        (mixed, q, k, v, igate, fgate), conv = mlstm_inputs(
-            self.conv,
-            (self.q_proj, self.k_proj, self.v_proj),
-            (self.igate, self.fgate),
-            inner,
-            None,
-            state.conv,
-        )
-        heads = (len(x), self.num_heads, self.head_dim)
-        inputs = (*(t.reshape(heads) for t in (q, k, v)), igate.squeeze(1), fgate.squeeze(1))
-        h, cell = self.recurrence.step(*inputs, state.cell)
-        y = self._output(x, h.unsqueeze(1), mixed, z)
-        return y.squeeze(1), MLSTMBlockState(cell, conv)
 
     def _cell_inputs(self, inner: Tensor, mixed: Tensor) -> tuple[Tensor, ...]:
         """q, k, v (..., NH, DH) and gate pre-activations (..., NH)."""

@@ -16,6 +16,7 @@ from xlstm_model.blocks.checks import (
     check_input,
     zero_padding,
 )
+from xlstm_model.blocks.compiled_steps import slstm_block_step
 from xlstm_model.blocks.head_merge import HeadMerge
 from xlstm_model.blocks.recurrence import Gate, SLSTMCellName, SLSTMRecurrence
 from xlstm_model.cells import SLSTMState
@@ -206,6 +207,9 @@ class SLSTMBlock(nn.Module):
 
     def step(self, x: Tensor, state: SLSTMBlockState) -> tuple[Tensor, SLSTMBlockState]:
         """Map one position (B, D); see ``SequenceModel.step``."""
+        fused = slstm_block_step(self, x, state) if type(self) is SLSTMBlock else None
+        if fused is not None:
+            return fused[0], SLSTMBlockState(SLSTMState(*fused[2:]), fused[1])
         inner = self.norm(x)
         mixed, conv = (
             (inner, state.conv) if self.conv is None else self.conv.step(inner, state.conv)

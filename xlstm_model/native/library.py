@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-INTERFACE_VERSION = 4
+INTERFACE_VERSION = 5
 """Version of the entry points this module calls."""
 
 LIBRARY_PATTERN = "_kernels*.so"
@@ -83,6 +83,7 @@ def call(
     tensors: Sequence[Tensor | None],
     count: int,
     numbers: Sequence[float] = (),
+    least: int = 2,
 ) -> None:
     """Run a kernel over independent rows, split over PyTorch's threads.
 
@@ -92,6 +93,7 @@ def call(
         tensors: Its pointers; None is a null pointer. They must stay referenced by the caller.
         count: Number of independent rows.
         numbers: Its further numbers.
+        least: Fewest rows worth splitting.
     """
     function = getattr(load_library(), f"xlstm_{name}")
     packed_sizes = (ctypes.c_int64 * len(sizes))(*sizes)
@@ -104,7 +106,7 @@ def call(
         rows = ctypes.c_int64(first), ctypes.c_int64(last), ctypes.c_int64(part)
         function(packed_sizes, packed_numbers, pointers, *rows)
 
-    parts = num_parts(count)
+    parts = num_parts(count) if count >= least else 1
     if parts == 1:
         run(0, 0, count)
         return

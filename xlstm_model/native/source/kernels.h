@@ -1,6 +1,7 @@
 // Everything one instruction set offers. Included by each file of variants/ once.
 
 #pragma once
+#include "block_step.h"
 #include "merging.h"
 #include "mixing.h"
 #include "mlstm_backward.h"
@@ -13,6 +14,7 @@ extern const Functions functions;
 const Functions functions = {VL,           mlstm_forward, mlstm_backward,
                              slstm_forward, slstm_backward,
                              mix_forward,   mix_backward,  mlstm_step,
-                             slstm_step,    merge_forward, merge_backward};
+                             slstm_step,    merge_forward, merge_backward,
+                             mlstm_block_step, slstm_block_step};
 
 }  // namespace ISA

@@ -36,7 +36,7 @@ static const Functions* chosen = choose(16);
                    int64_t first, int64_t last, [[maybe_unused]] int64_t part)
 
 // Version of these entry points; the caller refuses a library of another one.
-EXPORT int32_t xlstm_interface_version() { return 4; }
+EXPORT int32_t xlstm_interface_version() { return 5; }
 
 // Restricts the vectors to at most `widest` floats; returns the width in use. For tests.
 EXPORT int32_t xlstm_restrict_vectors(int32_t widest) {
@@ -162,4 +162,43 @@ ENTRY(xlstm_slstm_step) {
                           as<float>(p[4]), as<float>(p[5]), as<float>(p[6]), as<float>(p[7]),
                           as<float>(p[8]), as<float>(p[9]), as<float>(p[10])};
   chosen->slstm_step(step, first, last);
+}
+
+static BlockStep block_step(const int64_t* s, const double* n) {
+  return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], n[0], n[1], n[2]};
+}
+
+static MlstmBlockWeights mlstm_block_weights(void** p) {
+  return {as<float>(p[0]),
+          as<float>(p[1]),
+          {as<float>(p[2]),
+           as<float>(p[3]),
+           {as<float>(p[4]), as<float>(p[5]), as<float>(p[6])},
+           {as<float>(p[7]), as<float>(p[8])},
+           {as<float>(p[9]), as<float>(p[10])}},
+          as<float>(p[11]),
+          as<float>(p[12]),
+          as<float>(p[13])};
+}
+
+// sizes, numbers: the fields of BlockStep. pointers: those of MlstmBlockWeights, then x,
+// MlstmBlockState, y, and the next MlstmBlockState.
+ENTRY(xlstm_mlstm_block_step) {
+  chosen->mlstm_block_step(
+      block_step(s, numbers), first, last, mlstm_block_weights(p), as<float>(p[14]),
+      {as<float>(p[15]), as<float>(p[16]), as<float>(p[17]), as<float>(p[18])}, as<float>(p[19]),
+      {as<float>(p[20]), as<float>(p[21]), as<float>(p[22]), as<float>(p[23])});
+}
+
+// The same with SlstmBlockWeights and SlstmBlockState.
+ENTRY(xlstm_slstm_block_step) {
+  const SlstmBlockWeights weights = {
+      as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<float>(p[3]),
+      as<float>(p[4]), as<float>(p[5]), as<float>(p[6]), as<float>(p[7]),
+      as<float>(p[8]), as<float>(p[9]), as<float>(p[10])};
+  chosen->slstm_block_step(
+      block_step(s, numbers), first, last, weights, as<float>(p[11]),
+      {as<float>(p[12]), as<float>(p[13]), as<float>(p[14]), as<float>(p[15]), as<float>(p[16])},
+      as<float>(p[17]),
+      {as<float>(p[18]), as<float>(p[19]), as<float>(p[20]), as<float>(p[21]), as<float>(p[22])});
 }

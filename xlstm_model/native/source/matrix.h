@@ -1,7 +1,7 @@
 // Small matrix products on data in the first two caches.
 //
 // A is read element by element through two strides, so that it may be transposed; B and C are
-// row-major. All sizes are in floats.
+// row-major, or B is cut into panels. All sizes are in floats.
 
 #pragma once
 #include "vector.h"
@@ -10,69 +10,155 @@ namespace ISA {
 
 struct Left {  // A(i, k) = data[i * row + k * column]
   const float* data;
-  long row, column;
+  int64_t row, column;
 };
 
-template <int ROWS, int VECTORS>
-static inline void product_block(long K, Left a, const float* b, long ldb, float* c, long ldc,
-                                 bool accumulate, int tail) {
+static const int64_t PANEL = BLOCK_VECTORS * VL;
+
+// WHOLE: all vectors are full, otherwise the last one has `tail` columns.
+template <int ROWS, int VECTORS, bool WHOLE>
+static inline void product_block(int64_t K, Left a, const float* b, int64_t ldb, float* c,
+                                 int64_t ldc, bool accumulate, int tail) {
   Vec total[ROWS][VECTORS];
+#pragma GCC unroll 16
   for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v)
-      total[r][v] = accumulate ? load(c + r * ldc + v * VL, v + 1 < VECTORS ? VL : tail) : Vec{};
-  for (long k = 0; k < K; ++k) {
+      total[r][v] = !accumulate ? Vec{}
+                    : WHOLE || v + 1 < VECTORS ? load(c + r * ldc + v * VL)
+                                               : load(c + r * ldc + v * VL, tail);
+  for (int64_t k = 0; k < K; ++k) {
     Vec right[VECTORS];
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v)
-      right[v] = load(b + k * ldb + v * VL, v + 1 < VECTORS ? VL : tail);
+      right[v] = WHOLE || v + 1 < VECTORS ? load(b + k * ldb + v * VL)
+                                          : load(b + k * ldb + v * VL, tail);
+#pragma GCC unroll 16
     for (int r = 0; r < ROWS; ++r) {
       const float left = a.data[r * a.row + k * a.column];
+#pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) total[r][v] += left * right[v];
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v)
-      store(c + r * ldc + v * VL, total[r][v], v + 1 < VECTORS ? VL : tail);
+      if (WHOLE || v + 1 < VECTORS)
+        store(c + r * ldc + v * VL, total[r][v]);
+      else
+        store(c + r * ldc + v * VL, total[r][v], tail);
 }
 
 template <int ROWS>
-static inline void product_rows(long N, long K, Left a, const float* b, long ldb, float* c,
-                                long ldc, bool accumulate) {
-  long n = 0;
-  for (; n + BLOCK_VECTORS * VL <= N; n += BLOCK_VECTORS * VL)
-    product_block<ROWS, BLOCK_VECTORS>(K, a, b + n, ldb, c + n, ldc, accumulate, VL);
+static inline void product_rows(int64_t N, int64_t K, Left a, const float* b, int64_t ldb, float* c,
+                                int64_t ldc, bool accumulate) {
+  int64_t n = 0;
+  for (; n + PANEL <= N; n += PANEL)
+    product_block<ROWS, BLOCK_VECTORS, true>(K, a, b + n, ldb, c + n, ldc, accumulate, VL);
   for (; n + VL <= N; n += VL)
-    product_block<ROWS, 1>(K, a, b + n, ldb, c + n, ldc, accumulate, VL);
-  if (n < N) product_block<ROWS, 1>(K, a, b + n, ldb, c + n, ldc, accumulate, int(N - n));
+    product_block<ROWS, 1, true>(K, a, b + n, ldb, c + n, ldc, accumulate, VL);
+  if (n < N) product_block<ROWS, 1, false>(K, a, b + n, ldb, c + n, ldc, accumulate, int(N - n));
 }
 
-// Up to BLOCK_ROWS rows of C (+)= A B.
-static void product_of_rows(long M, long N, long K, Left a, const float* b, long ldb, float* c,
-                            long ldc, bool accumulate) {
-  if (M == BLOCK_ROWS) {
-    product_rows<BLOCK_ROWS>(N, K, a, b, ldb, c, ldc, accumulate);
-    return;
-  }
-  for (; M >= 4; M -= 4, a.data += 4 * a.row, c += 4 * ldc)
-    product_rows<4>(N, K, a, b, ldb, c, ldc, accumulate);
-  for (; M >= 1; --M, a.data += a.row, c += ldc)
-    product_rows<1>(N, K, a, b, ldb, c, ldc, accumulate);
+// As many rows as there are, BLOCK_ROWS at most: fewer would not keep the units for
+// multiplications busy, so that what is left over counts.
+template <int ROWS>
+static inline void product_of_rows(int64_t M, int64_t N, int64_t K, Left a, const float* b,
+                                   int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+  if (M == ROWS)
+    product_rows<ROWS>(N, K, a, b, ldb, c, ldc, accumulate);
+  else if constexpr (ROWS > 1)
+    product_of_rows<ROWS - 1>(M, N, K, a, b, ldb, c, ldc, accumulate);
 }
 
 // C (M x N) = A (M x K) B (K x N), or C += A B.
-static void product(long M, long N, long K, Left a, const float* b, long ldb, float* c, long ldc,
-                    bool accumulate) {
-  for (long m = 0; m < M; m += BLOCK_ROWS) {
-    const long rows = M - m < BLOCK_ROWS ? M - m : BLOCK_ROWS;
-    product_of_rows(rows, N, K, {a.data + m * a.row, a.row, a.column}, b, ldb, c + m * ldc, ldc,
-                    accumulate);
+static void product(int64_t M, int64_t N, int64_t K, Left a, const float* b, int64_t ldb, float* c,
+                    int64_t ldc, bool accumulate) {
+  for (int64_t m = 0; m < M; m += BLOCK_ROWS) {
+    const int64_t rows = M - m < BLOCK_ROWS ? M - m : BLOCK_ROWS;
+    product_of_rows<BLOCK_ROWS>(rows, N, K, {a.data + m * a.row, a.row, a.column}, b, ldb,
+                                c + m * ldc, ldc, accumulate);
   }
 }
 
-static void transpose(long rows, long columns, const float* a, long lda, float* b, long ldb) {
-  for (long r0 = 0; r0 < rows; r0 += 16)
-    for (long c0 = 0; c0 < columns; c0 += 16)
-      for (long r = r0; r < rows && r < r0 + 16; ++r)
-        for (long c = c0; c < columns && c < c0 + 16; ++c) b[c * ldb + r] = a[r * lda + c];
+// Size of B (K x N) cut into panels of PANEL columns, each one after another and full.
+static inline int64_t panels(int64_t K, int64_t N) { return (N + PANEL - 1) / PANEL * PANEL * K; }
+
+// B(k, n) = from[k * row + n * column] into panels.
+static void pack(int64_t K, int64_t N, const float* from, int64_t row, int64_t column, float* to) {
+  for (int64_t n = 0; n < N; n += PANEL, to += K * PANEL) {
+    const int64_t width = N - n < PANEL ? N - n : PANEL;
+    if (width < PANEL) std::memset(to, 0, sizeof(float) * K * PANEL);
+    for (int64_t k0 = 0; k0 < K; k0 += 16)
+      for (int64_t j = 0; j < width; ++j)
+        for (int64_t k = k0; k < K && k < k0 + 16; ++k)
+          to[k * PANEL + j] = from[k * row + (n + j) * column];
+  }
+}
+
+// As `product`, with B in panels.
+static void packed_product(int64_t M, int64_t N, int64_t K, Left a, const float* b, float* c,
+                           int64_t ldc, bool accumulate) {
+  for (int64_t n = 0; n < N; n += PANEL, b += K * PANEL)
+    product(M, N - n < PANEL ? N - n : PANEL, K, a, b, PANEL, c + n, ldc, accumulate);
+}
+
+static void transpose(int64_t rows, int64_t columns, const float* a, int64_t lda, float* b,
+                      int64_t ldb) {
+  for (int64_t r0 = 0; r0 < rows; r0 += 16)
+    for (int64_t c0 = 0; c0 < columns; c0 += 16)
+      for (int64_t r = r0; r < rows && r < r0 + 16; ++r)
+        for (int64_t c = c0; c < columns && c < c0 + 16; ++c) b[c * ldb + r] = a[r * lda + c];
+}
+
+// R rows of a matrix (N x K, row-major) times B vectors: products along the rows.
+template <int R, int B, bool WHOLE>
+static inline void dots(int64_t K, const float* w, const float* x, int64_t ldx, float* y,
+                        int64_t ldy) {
+  Vec total[R][B] = {};
+  for (int64_t k = 0; k < K; k += VL) {
+    const int count = WHOLE || K - k >= VL ? VL : int(K - k);
+    Vec left[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) left[r] = load(w + r * K + k, count);
+#pragma GCC unroll 4
+    for (int b = 0; b < B; ++b) {
+      const Vec right = load(x + b * ldx + k, count);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) total[r][b] += left[r] * right;
+    }
+  }
+#pragma GCC unroll 4
+  for (int b = 0; b < B; ++b)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) y[b * ldy + r] = sum(total[r][b]);
+}
+
+template <int B, bool WHOLE>
+static inline void linear_group(int64_t N, int64_t K, const float* w, const float* x, int64_t ldx,
+                                float* y, int64_t ldy) {
+  int64_t n = 0;
+  for (; n + 4 <= N; n += 4) dots<4, B, WHOLE>(K, w + n * K, x, ldx, y + n, ldy);
+  for (; n < N; ++n) dots<1, B, WHOLE>(K, w + n * K, x, ldx, y + n, ldy);
+}
+
+template <bool WHOLE>
+static inline void linear_rows(int64_t rows, int64_t N, int64_t K, const float* w, const float* x,
+                               int64_t ldx, float* y, int64_t ldy) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4)
+    linear_group<4, WHOLE>(N, K, w, x + r * ldx, ldx, y + r * ldy, ldy);
+  for (; r < rows; ++r) linear_group<1, WHOLE>(N, K, w, x + r * ldx, ldx, y + r * ldy, ldy);
+}
+
+// y (rows x N) = x (rows x K) Wᵀ for few rows and W (N x K) as layers hold it.
+static void linear(int64_t rows, int64_t N, int64_t K, const float* w, const float* x, int64_t ldx,
+                   float* y, int64_t ldy) {
+  if (K % VL)
+    linear_rows<false>(rows, N, K, w, x, ldx, y, ldy);
+  else
+    linear_rows<true>(rows, N, K, w, x, ldx, y, ldy);
 }
 
 }  // namespace ISA

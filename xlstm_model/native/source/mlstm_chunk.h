@@ -133,7 +133,7 @@ static void lower_product(int64_t count, int64_t N, Left a, const float* b, int6
                           bool accumulate) {
   for (int64_t t = 0; t < count; t += BLOCK_ROWS) {
     const int64_t rows = count - t < BLOCK_ROWS ? count - t : BLOCK_ROWS;
-    product_of_rows(rows, N, t + rows, {a.data + t * a.row, a.row, a.column}, b, ldb, c + t * ldb,
+    product_of_rows<BLOCK_ROWS>(rows, N, t + rows, {a.data + t * a.row, a.row, a.column}, b, ldb, c + t * ldb,
                     ldb, accumulate);
   }
 }
@@ -143,7 +143,7 @@ static void lower_transposed_product(int64_t count, int64_t N, const float* a, i
                                      const float* b, int64_t ldb, float* c) {
   for (int64_t s = 0; s < count; s += BLOCK_ROWS) {
     const int64_t rows = count - s < BLOCK_ROWS ? count - s : BLOCK_ROWS;
-    product_of_rows(rows, N, count - s, {a + s * lda + s, 1, lda}, b + s * ldb, ldb, c + s * ldb,
+    product_of_rows<BLOCK_ROWS>(rows, N, count - s, {a + s * lda + s, 1, lda}, b + s * ldb, ldb, c + s * ldb,
                     ldb, false);
   }
 }
@@ -153,7 +153,7 @@ static void lower_scores(int64_t count, int64_t D, const float* a, int64_t lda, 
                          int64_t width, float* scores) {
   for (int64_t t = 0; t < count; t += BLOCK_ROWS) {
     const int64_t rows = count - t < BLOCK_ROWS ? count - t : BLOCK_ROWS;
-    product_of_rows(rows, padded(t + rows), D, {a + t * lda, lda, 1}, b, width, scores + t * width,
+    product_of_rows<BLOCK_ROWS>(rows, padded(t + rows), D, {a + t * lda, lda, 1}, b, width, scores + t * width,
                     width, false);
   }
 }

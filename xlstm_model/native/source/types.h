@@ -108,6 +108,39 @@ struct SlstmStep {
   float *next_h, *next_c, *next_n, *next_m;
 };
 
+// A whole block, one position of B samples, without a gradient.
+struct BlockStep {
+  int64_t B, D, C, NH, taps;   // C: channels of convolution and cell
+  int64_t groups;              // of the norm after the cell
+  int64_t residual, sigmoid;   // flags
+  int64_t convolved;           // sLSTM: how many gates read the convolution
+  int64_t inner;               // sLSTM: inner width of the feed-forward layer, 0 for none
+  double norm_eps, merge_eps, cell_eps;
+};
+
+struct MlstmBlockWeights {  // as the layers hold them; null where there is none
+  const float *norm, *up;        // (D), (2 C, D)
+  MixWeights mix;
+  const float *merge, *skip;     // (C), (C)
+  const float* down;             // (D, C)
+};
+
+struct MlstmBlockState {
+  float *conv, *c, *n, *m;  // (B, taps - 1, C), (B, NH, DH, DH), (B, NH, DH), (B, NH)
+};
+
+struct SlstmBlockWeights {
+  const float *norm, *taps, *bias;         // (D), (D, taps), (D)
+  const float *convolved, *raw;            // (NH, gates, DH, DH): out, in
+  const float *recurrent, *gate_bias;      // (NH, DH, 4, DH), (NH, 4, DH)
+  const float *merge, *inner_norm;         // (D), (D)
+  const float *up, *down;                  // (2 inner, D), (D, inner)
+};
+
+struct SlstmBlockState {
+  float *conv, *h, *c, *n, *m;  // (B, taps - 1, D), (B, NH, DH)
+};
+
 struct Functions {
   int width;  // floats of a vector
   void (*mlstm_forward)(const MlstmShape&, int64_t first, int64_t last, const MlstmInputs&,
@@ -130,4 +163,10 @@ struct Functions {
                         float* out);
   void (*merge_backward)(const MergeShape&, int64_t first, int64_t last, const MergeInputs&,
                          const MergeGradient&);
+  void (*mlstm_block_step)(const BlockStep&, int64_t first, int64_t last,
+                           const MlstmBlockWeights&, const float* x, const MlstmBlockState&,
+                           float* y, const MlstmBlockState& next);
+  void (*slstm_block_step)(const BlockStep&, int64_t first, int64_t last,
+                           const SlstmBlockWeights&, const float* x, const SlstmBlockState&,
+                           float* y, const SlstmBlockState& next);
 };
