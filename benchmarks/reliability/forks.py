@@ -9,15 +9,17 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 Mode = Literal["SIGKILL", "SIGTERM", "power cut"]
 MODES: tuple[Mode, ...] = ("SIGKILL", "SIGTERM", "power cut")
 GRACE_SECONDS = 30.0
+NOTHING: Mapping[Path, int] = MappingProxyType({})
 UNTOUCHED = (".db", ".db-wal", ".db-shm", ".lock", ".log")
 """Databases protect themselves from power cuts; locks hold nothing."""
 
@@ -71,12 +73,18 @@ def run_fork(work: Callable[[], int], folder: Path) -> Ended:
 
 
 def kill_fork(
-    work: Callable[[], int], folder: Path, *, after: float, mode: Mode, rng: random.Random
+    work: Callable[[], int],
+    folder: Path,
+    *,
+    after: float,
+    mode: Mode,
+    rng: random.Random,
+    durable: Mapping[Path, int] = NOTHING,
 ) -> Ended:
     """Run ``work`` in a fork and kill it ``after`` seconds.
 
     A power cut is a SIGKILL after which the file written last, if the fork wrote any, loses its
-    end.
+    end; of files that are appended to ``durable`` bytes are safe.
     """
     wall, started = time.time(), time.monotonic()
     pid = _start(work, folder)
@@ -87,11 +95,18 @@ def kill_fork(
             return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - started)
     os.kill(pid, signal.SIGTERM if mode == "SIGTERM" else signal.SIGKILL)
     status = _wait(pid, GRACE_SECONDS)
-    truncated = truncate_last(folder, wall, rng) if mode == "power cut" else ""
+    truncated = truncate_last(folder, wall, rng, durable) if mode == "power cut" else ""
     return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - started, truncated)
 
 
-def truncate_last(folder: Path, since: float, rng: random.Random) -> str:
+def journal_sizes(folder: Path) -> dict[Path, int]:
+    """Bytes of the files below a folder that are appended to by one stage after the other."""
+    return {path: path.stat().st_size for path in folder.rglob("spool/*.jsonl")}
+
+
+def truncate_last(
+    folder: Path, since: float, rng: random.Random, durable: Mapping[Path, int] = NOTHING
+) -> str:
     """Shorten the newest file written after ``since``; returns its name, or nothing."""
     written = [
         (path.stat().st_mtime, path)
@@ -101,7 +116,8 @@ def truncate_last(folder: Path, since: float, rng: random.Random) -> str:
     if not written:
         return ""
     _, newest = max(written)
-    os.truncate(newest, rng.randrange(newest.stat().st_size + 1))
+    size = newest.stat().st_size
+    os.truncate(newest, rng.randint(min(durable.get(newest, 0), size), size))
     return str(newest.relative_to(folder))
 
 

@@ -25,7 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.forks import MODES, import_all, kill_fork, run_fork, warm_up
+from benchmarks.reliability.forks import (
+    MODES,
+    import_all,
+    journal_sizes,
+    kill_fork,
+    run_fork,
+    warm_up,
+)
 from benchmarks.reliability.outputs import delivered, digest_outputs, logged
 from benchmarks.reliability.tally import Tally, read_rows, write_row
 from tasks.settings import settings_from_dict, write_params
@@ -141,9 +148,13 @@ def test_stage(
             place = Path(scratch) / "workspace"
             shutil.copytree(before, place, symlinks=True)
             _relocate(place, before)
+            # Stages that ended well had the system write their journals.
+            durable = journal_sizes(place)
             for _ in range(2 if rng.random() < SECOND_KILL_SHARE else 1):
                 after = rng.uniform(0, max(lasted))
-                ended = kill_fork(stage.work, place, after=after, mode=mode, rng=rng)
+                ended = kill_fork(
+                    stage.work, place, after=after, mode=mode, rng=rng, durable=durable
+                )
                 tally.ended_first += not ended.was_killed
                 tally.kills += ended.was_killed
                 tally.by_mode[mode] += ended.was_killed

@@ -83,6 +83,13 @@ def deliver(workspace: Path, *, wait_seconds: float = 60.0) -> Outcome:
         return Outcome(waiting=count_waiting(workspace), problem="another process is delivering")
 
 
+def flush(workspace: Path) -> None:
+    """Have the system write all journals that wait: what a stage logged outlives a power cut."""
+    for journal in _journals(state.spool_folder(workspace)):
+        if journal.num_waiting():
+            journal.flush()
+
+
 def count_waiting(workspace: Path) -> int:
     """Records on disk that MLflow does not have yet."""
     return sum(journal.num_waiting() for journal in _journals(state.spool_folder(workspace)))

@@ -105,7 +105,8 @@ def model_run(
 
 
 def deliver_unless_later(workspace: Path) -> None:
-    """Deliver now, except in a stage of a flow that delivers itself."""
+    """Deliver now, except in a stage of a flow that delivers itself; what waits is on the disk."""
+    delivery.flush(workspace)
     if not os.environ.get(DELIVER_LATER):
         delivery.warn_if_waiting(delivery.deliver(workspace), workspace)
 

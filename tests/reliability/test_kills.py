@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.forks import truncate_last
+from benchmarks.reliability.forks import journal_sizes, truncate_last
 from benchmarks.reliability.kills import difference
 from benchmarks.reliability.outputs import digest_outputs, logged
 from tasks.tracking.journal import Journal
@@ -73,6 +73,22 @@ def test_a_power_cut_takes_the_end_of_the_newest_file(tmp_path: Path) -> None:
     assert (tmp_path / "old.json").stat().st_size == 1000
     assert (tmp_path / "store.db").stat().st_size == 1000
     assert truncate_last(tmp_path, 2.5e9, random.Random(0)) == ""
+
+
+def test_a_power_cut_leaves_what_earlier_stages_logged(tmp_path: Path) -> None:
+    path = tmp_path / ".assay" / "spool" / "00000001-k.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("x" * 900)
+    durable = journal_sizes(tmp_path)
+    path.write_text("x" * 1000)
+
+    sizes = []
+    for seed in range(20):
+        path.write_text("x" * 1000)
+        truncate_last(tmp_path, 0, random.Random(seed), durable)
+        sizes.append(path.stat().st_size)
+
+    assert 900 <= min(sizes) < max(sizes) <= 1000
 
 
 @pytest.mark.long

@@ -203,3 +203,19 @@ def test_a_killed_flow_with_nothing_left_to_log_is_closed(
     tracking.end_experiment(workspace)
 
     assert [run.info.status for run in parents(client)] == ["FINISHED"]
+
+
+def test_what_a_stage_logged_is_on_the_disk_when_it_ends(
+    settings: Settings, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.add(os.fstat(file).st_ino), fsync(file)))
+    monkeypatch.setenv(tracking.experiment.DELIVER_LATER, "1")
+
+    train(settings, workspace, "gru")
+
+    spool = tracking.state.spool_folder(workspace)
+    journals = {path.stat().st_ino for path in spool.glob("[0-9]*.jsonl")}
+    assert len(journals) == 2
+    assert journals <= synced
