@@ -91,9 +91,11 @@ def test_replays_are_the_same_steps(core, precision):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_noise_of_a_replay_depends_on_the_batch_seed_alone():
-    plan = TrainingPlan(max_epochs=1, learning_rate=0.0, warmup_steps=0)
+    plan = TrainingPlan(max_epochs=1)
     model, step = make_model("cuda", dropout=0.5), GraphStep(BATCH, WINDOW)
     optimizer = make_optimizer(model, plan)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
     batch = make_batches("cuda").batch(0, 0)
 
     def loss(seed):
