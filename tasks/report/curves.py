@@ -120,8 +120,10 @@ def health_charts(trainings: Sequence[Training], max_grad_norm: float) -> list[C
     shown = [first[model] for model in dict.fromkeys(t.model for t in trainings) if model in first]
     charts = [step_chart("grad-norm", shown, max_grad_norm)]
     for training in shown:
+        limits = {"grad/": max_grad_norm, "gate/": SHUT_GATE}
         for prefix in PARTS:
-            charts.append(part_chart(f"{training.model}-{prefix[:-1]}", training, prefix))
+            id, limit = f"{training.model}-{prefix[:-1]}", limits.get(prefix)
+            charts.append(part_chart(id, training, prefix, limits=(limit,)))
     return [chart for chart in charts if chart is not None]
 
 
@@ -149,23 +151,37 @@ def step_chart(id: str, trainings: Sequence[Training], limit: float | None) -> C
     )
 
 
+SHUT_GATE = 0.01
+"""Openness below which the diagnosis calls a gate shut."""
 PARTS = {
-    "grad/": ("gradient norm by layer and step", "gradient norm (log)", True),
+    "grad/": (
+        "gradient norm by layer and step",
+        "gradient norm (log)",
+        True,
+        "The dashed line is the clipping limit of all layers together.",
+    ),
     "update/": (
         "size of a step relative to the weights, by layer and step",
         "update / weight (log)",
         True,
+        "The dashed line is the limit.",
     ),
-    "gate/": ("mean openness of the gates over training", "openness", False),
+    "gate/": (
+        "mean openness of the gates over training",
+        "openness",
+        False,
+        "Below the dashed line a gate is shut.",
+    ),
 }
-"""Prefix of recorded quantities -> what they are, title of the axis, whether it is logarithmic."""
+"""Prefix of recorded quantities -> what they are, title of the axis, whether it is logarithmic,
+what a dashed line means."""
 
 
 def part_chart(
     id: str, training: Training | None, prefix: str, *, limits: Sequence[float | None] = ()
 ) -> Chart | None:
     """What a training recorded part by part under a prefix; None where it recorded nothing."""
-    what, title, log_y = PARTS[prefix]
+    what, title, log_y, dashed = PARTS[prefix]
     rows = [
         {"part": key.removeprefix(prefix), "step": step["step"], "value": value}
         for step in ([] if training is None else _thinned(training.steps))
@@ -178,7 +194,7 @@ def part_chart(
     if training is None or not rows:
         return None
     drawn = [limit for limit in limits if limit is not None]
-    note = " The dashed line is the limit." if drawn else ""
+    note = f" {dashed}" if drawn else ""
     return line_chart(
         id,
         f"{display(training.model)}: {what}.{note}",

@@ -8,7 +8,8 @@ from typing import Any
 
 from tasks.report import inside_plots
 from tasks.report.charts import LIMIT_COLOUR, MODEL_COLOURS, Chart, Row, line_chart, themed
-from tasks.report.curves import part_chart, step_chart
+from tasks.report.curves import SHUT_GATE, part_chart, step_chart
+from tasks.report.headline import display
 from tasks.report.records import Records, Training
 
 SMALLEST_SHARE = 1e-6
@@ -151,7 +152,8 @@ def _clipping(id: str, finding: Row, records: Records, training: Training | None
 
 
 def _gradients(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
-    return part_chart(id, training, "grad/")
+    shared = ({} if training is None else training.record.get("settings", {})).get("shared", {})
+    return part_chart(id, training, "grad/", limits=(shared.get("max_grad_norm"),))
 
 
 def _updates(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
@@ -161,7 +163,7 @@ def _updates(id: str, finding: Row, records: Records, training: Training | None)
 
 
 def _gates(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
-    return part_chart(id, training, "gate/")
+    return part_chart(id, training, "gate/", limits=(SHUT_GATE,))
 
 
 def _lags(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
@@ -175,7 +177,30 @@ def _norms(id: str, finding: Row, records: Records, training: Training | None) -
     rows = records.plots.get("norms", [])
     if training is None or not any(row["model"] == training.model for row in rows):
         return None
-    return inside_plots.norms_chart(id, rows, training.model)
+    limits = (_limit_of(finding, "largest norm"), _limit_of(finding, "smallest norm"))
+    return _growth_chart(id, rows, training.model, [each for each in limits if each is not None])
+
+
+def _growth_chart(id: str, rows: Sequence[Row], model: str, limits: Sequence[float]) -> Chart:
+    """Size of states by position of one model relative to the first position, with the limits."""
+    own = [row for row in rows if row["model"] == model and (row["value"] or 0) > 0]
+    first: dict[str, float] = {}
+    for row in own:
+        first.setdefault(row["part"], row["value"])
+    note = " What a cell puts out may not leave the band between the dashed lines."
+    return line_chart(
+        id,
+        f"{display(model)}: median norm of its states by position in the history, over that at "
+        f"the first. A memory c is on its cell's running scale.{note if limits else ''}",
+        [{**row, "value": row["value"] / first[row["part"]]} for row in own],
+        x="position",
+        y="value",
+        colour="part",
+        x_title="position",
+        y_title="norm over the first one (log)",
+        log_y=True,
+        limits=limits,
+    )
 
 
 def _spectrum(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:

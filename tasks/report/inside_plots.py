@@ -41,7 +41,8 @@ def popularity_chart(id: str, data: Row) -> Chart:
     rows = [{**row, "curve": "items"} for row in data["popularity"] if row["events"] > 0]
     return line_chart(
         id,
-        "Training events of each item, from the most to the least popular.",
+        "Training events of each item, from the most to the least popular. The dashed line is the "
+        "tenth: where most targets are among the first ten, showing those to all wins at 10.",
         rows,
         x="place",
         y="events",
@@ -50,6 +51,7 @@ def popularity_chart(id: str, data: Row) -> Chart:
         y_title="training events (log)",
         log_x=True,
         log_y=True,
+        at_x=10.0,
     )
 
 

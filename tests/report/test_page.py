@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from tasks.diagnostics.measurements import gates
 from tasks.diagnostics.stages import STAGES
+from tasks.report.curves import SHUT_GATE
 from tasks.report.diagnosis_view import NO_DIAGNOSIS, STAGE_GROUPS, group_of
 from tasks.report.page import NO_NEURAL, NO_PLOTS, NO_XLSTM, Provenance, render_page
 from tasks.report.records import MissingRecordError, Records, read_records, with_names
@@ -105,6 +107,33 @@ def test_the_limit_is_drawn_into_the_evidence(page: str) -> None:
     assert limits == [[{"limit": 1e-4}]]
     shares = specs_of(page)["evidence-order_and_flow-shares"]
     assert shares["layer"][0]["data"]["values"][0]["share"] == pytest.approx(3e4)
+
+
+def _drawn(spec: dict[str, Any]) -> list[Any]:
+    """Limits that are drawn into a plot."""
+    return [next(iter(layer["data"]["values"][0].values())) for layer in spec["layer"][1:]]
+
+
+def test_norms_gates_and_gradients_show_their_limits(records: Records, settings: Settings) -> None:
+    template = records.findings["findings"][1]
+    band = [
+        {
+            **template["checks"][0],
+            "name": f"{size} norm of a state",
+            "limit": {"value": limit, "source": "healthy cells stay far inside"},
+        }
+        for size, limit in (("largest", 1e3), ("smallest", 1e-3))
+    ]
+    for id, checks in (("state_norms_bounded", band), ("gates_not_stuck", [])):
+        records.findings["findings"].append({**template, "question": id, "checks": checks})
+    specs = specs_of(render_page(records, settings, "", ABOUT))
+
+    assert sorted(_drawn(specs["evidence-state_norms_bounded"])) == [1e-3, 1e3]
+    values = specs["evidence-state_norms_bounded"]["layer"][0]["data"]["values"]
+    assert [row["value"] for row in values if row["position"] == 1] == [1.0, 1.0]
+    assert _drawn(specs["evidence-gates_not_stuck"]) == [SHUT_GATE] == [gates.CLOSED]
+    assert _drawn(specs["xlstm-gate"]) == [SHUT_GATE]
+    assert _drawn(specs["xlstm-grad"]) == [settings.train.shared.max_grad_norm]
 
 
 def test_without_a_diagnosis_the_page_says_so(undiagnosed: Records, settings: Settings) -> None:
