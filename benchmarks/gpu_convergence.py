@@ -5,7 +5,8 @@
 The default settings of `params.yaml`, but for windows of 200 events, batches of 128 and width 128;
 stops when validation has not improved for `patience` epochs. The clock runs from loading prepared
 data to the restored best weights: building, compiling kernels, the recorder and every validation
-included. Then full ranking of all test users, as the median of several passes.
+included; once more without the recorder. Then full ranking of all test users, as the median of
+several passes.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ def read_settings(model: str, seed_values: dict[str, Any]) -> tuple[dict[str, An
     return values["shared"] | SHARED | seed_values, values[model] | OWN
 
 
-def measure(folder: Path, model: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """One training and what it took."""
+def measure(
+    folder: Path, model: str, changes: dict[str, Any], is_recorded: bool = True
+) -> dict[str, Any]:
+    """One training and what it took, with the recorder of every training or without."""
     shared, section = read_settings(model, changes)
     started = time.perf_counter()
     data = PreparedData.load(folder)
@@ -51,7 +54,8 @@ def measure(folder: Path, model: str, changes: dict[str, Any]) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as place:
         inside = look_inside if has_gates(network) else None
         recorder = Recorder(Path(place), shared["record_every_steps"], inside)
-        record = train(trial.parts, trial.plan, observers=[recorder])
+        observers = [recorder] if is_recorded else []
+        record = train(trial.parts, trial.plan, observers=observers)
     torch.cuda.synchronize()
     seconds = time.perf_counter() - started
     network.eval()
@@ -95,9 +99,11 @@ def main() -> None:
         "torch": torch.__version__,
     }
     for model in options.models:
-        results[model] = measure(options.data, model, changes)
-        print(json.dumps(results[model]), flush=True)
-        kept.write(results, options.json)
+        for is_recorded in (True, False):
+            name = model if is_recorded else f"{model} without recorder"
+            results[name] = measure(options.data, model, changes, is_recorded)
+            print(json.dumps(results[name]), flush=True)
+            kept.write(results, options.json)
 
 
 if __name__ == "__main__":
