@@ -55,6 +55,7 @@ class Check:
         explained_by: Stages whose faults break this limit too; a breach is a consequence, not a
             cause, when a check at one of these stages is broken.
         advice: What to do about a breach, cheapest first, naming parameter or file.
+        comes_first: Every other identity presumes this one, so a breach explains all others.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Check:
     essential: bool = True
     explained_by: tuple[Stage, ...] = ()
     advice: tuple[str, ...] = ()
+    comes_first: bool = False
 
     def __post_init__(self) -> None:
         if self.value is None and not (self.missing or self.proof):

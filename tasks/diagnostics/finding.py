@@ -138,8 +138,9 @@ def conclude(
 def roots(checks: list[Check]) -> list[Check]:
     """Order broken checks by blame: causes before consequences, hard rules first, early first.
 
-    A check is a consequence when a check at one of its `explained_by` stages is broken. Hard means
-    everything but a statistical rule; a symptom comes last whatever its rule.
+    A check is a consequence when a check at one of its `explained_by` stages is broken, or one that
+    all others presume. Hard means everything but a statistical rule; a symptom comes last whatever
+    its rule.
     """
     broken = {check.stage for check in checks}
     return sorted(checks, key=lambda check: blame(check, broken))
@@ -150,7 +151,8 @@ def blame(check: Check, broken: set[Stage]) -> tuple:
     explained = bool(broken.intersection(check.explained_by) - {check.stage})
     soft = check.rule in ("statistical", "descriptive")
     symptom = check.stage == "symptom"
-    return (explained, symptom, check.verdict != "faulty", soft, position(check.stage))
+    is_consequence = (not check.comes_first, explained, symptom)
+    return (*is_consequence, check.verdict != "faulty", soft, position(check.stage))
 
 
 def render(finding: Finding) -> str:

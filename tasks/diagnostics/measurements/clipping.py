@@ -30,6 +30,7 @@ class Clipping:
     cosine: float = quantity("cosine between both gradients")
     small_ratio: float = quantity("norm at the optimiser over the raw one, far below the limit")
     calls: int = quantity("calls of optimizer.step")
+    small_cosine: float = quantity("cosine far below the limit")
 
 
 def measure(probe: Probe) -> Clipping:
@@ -40,7 +41,7 @@ def measure(probe: Probe) -> Clipping:
     """
     declared = probe.subject.declared.max_grad_norm
     batch = probe.batch()
-    raw = _raw_gradient(probe, batch)
+    raw = raw_gradient(probe, batch)
     size = _norm(raw)
     if not 0 < size < float("inf"):
         raise NotMeasuredError("a finite gradient of the loss")
@@ -48,19 +49,28 @@ def measure(probe: Probe) -> Clipping:
     large, calls = _arriving(probe, batch, ABOVE * scale)
     small, _ = _arriving(probe, batch, BELOW * scale)
     norm = _norm(large)
-    dot = sum(float((g * raw[n]).sum()) for n, g in large.items() if n in raw)
+    if norm == 0:
+        raise NotMeasuredError("a gradient that reaches the optimiser")
     return Clipping(
         declared=declared,
         raw_norm=ABOVE * scale * size,
         norm_at_optimizer=norm,
-        cosine=dot / (size * norm) if norm > 0 else 0.0,
+        cosine=_cosine(large, raw),
         small_ratio=_norm(small) / (BELOW * scale * size),
         calls=calls,
+        small_cosine=_cosine(small, raw),
     )
 
 
-def _raw_gradient(probe: Probe, batch: Batch) -> dict[str, Tensor]:
-    model = _quiet_model(probe).train()
+def _cosine(arriving: dict[str, Tensor], raw: dict[str, Tensor]) -> float:
+    size = _norm(arriving) * _norm(raw)
+    dot = sum(float((g * raw[n]).sum()) for n, g in arriving.items() if n in raw)
+    return dot / size if size > 0 else 0.0
+
+
+def raw_gradient(probe: Probe, batch: Batch) -> dict[str, Tensor]:
+    """Gradient of the loss by every parameter that has one, without dropout, in float64."""
+    model = quiet_model(probe).train()
     torch.manual_seed(probe.seed)
     loss = program_loss(probe, model, batch)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -76,7 +86,7 @@ def _raw_gradient(probe: Probe, batch: Batch) -> dict[str, Tensor]:
 
 def _arriving(probe: Probe, batch: Batch, factor: float) -> tuple[dict[str, Tensor], int]:
     """Gradient at the optimiser when the loss is multiplied, and the number of its calls."""
-    model = _quiet_model(probe)
+    model = quiet_model(probe)
     optimizer = probe.ask("make_optimizer", model)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -95,7 +105,8 @@ def _arriving(probe: Probe, batch: Batch, factor: float) -> tuple[dict[str, Tens
     return {name: gradient.double() for name, gradient in seen[-1].items()}, len(seen)
 
 
-def _quiet_model(probe: Probe) -> nn.Module:
+def quiet_model(probe: Probe) -> nn.Module:
+    """Return a model with shaken weights and without dropout."""
     model = probe.model()
     shake_weights(model, probe.seed)
     without_dropout(model)

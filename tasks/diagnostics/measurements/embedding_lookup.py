@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from tasks.diagnostics.measurements.padding_swap import item_embedding
+from tasks.diagnostics.measurements.padding_swap import item_embedding, rows_by_id
 from tasks.diagnostics.probe import Probe, shake_weights
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Batch
 from tasks.diagnostics.untouched import untouched
 
 MAX_ITEMS = 512
+
+ROUNDING = 1e-5
+"""Change of a row, as a share of it, that writing the same row again can make."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class EmbeddingLookup:
 
     like_padding: int | None = quantity("items with the vector of padding")
     num_items: int = quantity("items looked up")
+    rows_written: int | None = quantity("rows that looking items up changes", default=None)
 
 
 def measure(probe: Probe) -> EmbeddingLookup:
@@ -50,4 +55,32 @@ def measure(probe: Probe) -> EmbeddingLookup:
     if not found:
         return EmbeddingLookup(None, len(items))
     first, padding = found[0][:, 0], found[0][:, 1]
-    return EmbeddingLookup(int((first == padding).flatten(1).all(dim=1).sum()), len(items))
+    alike = int((first == padding).flatten(1).all(dim=1).sum())
+    return EmbeddingLookup(alike, len(items), _rows_written(probe))
+
+
+def _rows_written(probe: Probe) -> int:
+    """Rows of items that scoring a batch changes.
+
+    A constraint on the whole table that is met from then on makes scores no less a function of
+    weights and input, and does not count: the change has to come again, or to leave out rows that
+    were not looked up.
+    """
+    batch = probe.batch(rows=2, positions=4)
+    model = probe.model()
+    shake_weights(model, probe.seed)
+    table = item_embedding(model, probe.data.num_items)
+    rows = [rows_by_id(probe, table.weight.detach()).clone()]
+    with untouched(), torch.no_grad():
+        for _ in range(2):
+            probe.logits(model, batch)
+            rows.append(rows_by_id(probe, table.weight.detach()).clone())
+    changed = [
+        ((new - old).norm(dim=1) > ROUNDING * old.norm(dim=1)) for old, new in pairwise(rows)
+    ]
+    looked_up = torch.zeros_like(changed[0])
+    looked_up[batch.item_ids[batch.item_ids < len(looked_up)]] = True
+    for one in (*changed, looked_up):
+        one[0] = False  # padding's row may be kept at zero
+    everywhere = bool(changed[0][~looked_up].any())
+    return int(changed[1].sum() if everywhere else changed[0].sum())

@@ -1,4 +1,4 @@
-"""Does a score change when only later events change? Perturbation of the future."""
+"""Does a score change when only later events change, or are not there yet?"""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ class FutureLeak:
     largest_change: float = quantity("standard deviations of the logits")
     position: int = quantity("position whose score changed most")
     num_cuts: int = quantity("cuts tried")
+    by_length: float | None = quantity("standard deviations of the logits", default=None)
 
 
 def measure(probe: Probe) -> FutureLeak:
-    """Change everything after a cut, for several cuts; compare the scores up to it."""
+    """Change everything after a cut, for several cuts; compare the scores up to it.
+
+    What follows a cut is left out altogether, too: a score may know how much is to come. That is
+    not tried where padding stands before the events, as some models count positions from the end.
+    """
     batch = probe.batch()
     last = batch.item_ids.shape[1] - 1
     cuts = sorted({0, last // 4, last // 2, last - 1} & set(range(last)))
@@ -36,4 +41,9 @@ def measure(probe: Probe) -> FutureLeak:
         change = largest_change(before, after, past, unit)
         if change > worst:
             worst, place = change, cut
-    return FutureLeak(largest_change=worst, position=place, num_cuts=len(cuts))
+    by_length = None
+    if probe.subject.declared.padding_side == "right":
+        short = batch.columns(slice(0, last // 2 + 1))
+        kept = before[:, : last // 2 + 1]
+        by_length = largest_change(kept, probe.replay(short), short.mask, unit)
+    return FutureLeak(worst, place, len(cuts), by_length)

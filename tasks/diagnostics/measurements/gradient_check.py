@@ -29,6 +29,7 @@ class GradientCheck:
     wrong: int = quantity("parameters whose gradient is not the slope of the loss")
     largest_error: float = quantity("share of the slope")
     unused_matrices: int = quantity("weight matrices the loss does not depend on")
+    unused_recurrent: int = quantity("recurrent or attention weights the loss does not depend on")
     unused_others: int = quantity("other parameters the loss does not depend on")
     frozen: int = quantity("parameters that take no gradient")
     rough: int = quantity("parameters whose slope depends on the step, left out")
@@ -91,6 +92,7 @@ def measure(probe: Probe) -> GradientCheck:
         wrong=len(lists["wrong"]),
         largest_error=largest,
         unused_matrices=len(lists["matrix"]),
+        unused_recurrent=len(_recurrent(model, lists["matrix"])),
         unused_others=len(lists["other"]),
         frozen=len(frozen),
         rough=len(lists["rough"]),
@@ -146,6 +148,13 @@ def _slope(
     noise = CLEAR * torch.finfo(dtype).eps * max(abs(losses[0]), 1e-3) / width
     room = _TOLERANCE[dtype] * max(map(abs, slopes)) + noise
     return slopes[0], noise, abs(slopes[0] - slopes[1]) <= room
+
+
+def _recurrent(model: nn.Module, names: list[str]) -> list[str]:
+    """Of matrices, those of modules that read the sequence: no head of another task is one."""
+    kinds = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+    parts = {name for name, module in model.named_modules() if isinstance(module, kinds)}
+    return [name for name in names if name.rpartition(".")[0] in parts]
 
 
 def _first(names: list[str]) -> str:

@@ -41,9 +41,10 @@ def measure(probe: Probe) -> Response:
         raise NotMeasuredError("training windows without padding")
     other = batch.with_items(other_items(batch.item_ids, probe.data.num_items, probe.seed))
     before = _last(probe, batch, None)
-    large = _last(probe, other, None) - before
     step = STEP[probe.precision]
     difference = _embedded(probe, other) - _embedded(probe, batch)
+    # Items that reach the scores by another way than their embedding take part in neither.
+    large = _last(probe, batch, difference) - before
     small = (_last(probe, batch, step * difference) - before) / step
     size = float(large.norm())
     if not 0 < size < float("inf"):

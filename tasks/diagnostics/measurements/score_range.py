@@ -22,16 +22,18 @@ function to its bounds, also behind layers that are bounded themselves."""
 class ScoreRange:
     """How scores are distributed over their range."""
 
-    at_bounds: float = quantity("share of scores equal to the largest or smallest one")
+    at_bounds: float = quantity("share of scores at the two values that occur most often")
     distance_from_shares: float = quantity("largest distance of a row's sum of scores from 1")
     padding_is_ruled_out: bool = quantity("padding column scores -inf")
+    constant_items: int = quantity("items with one score in all histories")
+    num_items: int = quantity("items")
 
 
 def measure(probe: Probe) -> ScoreRange:
     """Look at scores under usual weights, and at their extremes under much larger ones.
 
-    A score that is linear in some weight takes its extreme value about once; a sigmoid, tanh,
-    softmax, ReLU or clamp takes it again and again.
+    A score that is linear in some weight takes any one value about once; a sigmoid, tanh, softmax,
+    ReLU or clamp takes its bounds again and again.
     """
     batch = probe.batch(rows=4, positions=8)
     model = probe.model()
@@ -49,11 +51,16 @@ def measure(probe: Probe) -> ScoreRange:
         at_bounds=max(known),
         distance_from_shares=distance,
         padding_is_ruled_out=bool(torch.isneginf(logits[..., 0]).all()),
+        constant_items=int((before == before[:1]).all(dim=0).sum()) if len(before) > 1 else 0,
+        num_items=before.shape[1],
     )
 
 
 def _at_bounds(probe: Probe, model: nn.Module, batch: Batch, factor: float) -> float | None:
-    """Share of scores at the extremes under larger weights; None where most are not finite."""
+    """Share of scores at two single values under larger weights; None where most are not finite.
+
+    Bounds need not be the extremes: what is added behind a bound, for some items, goes beyond it.
+    """
     large = copy.deepcopy(model)
     for parameter in large.parameters():
         parameter.mul_(factor)
@@ -62,6 +69,5 @@ def _at_bounds(probe: Probe, model: nn.Module, batch: Batch, factor: float) -> f
     if not bool(finite.double().mean() > 0.5):
         return None
     scores = scores[finite]
-    low, high = float(scores.min()), float(scores.max())
-    near = 1e-6 * max(abs(low), abs(high), 1e-30)
-    return float(((scores - low < near) | (high - scores < near)).double().mean())
+    _, counts = scores.unique(return_counts=True)
+    return float(counts.topk(min(2, len(counts))).values.sum()) / len(scores)

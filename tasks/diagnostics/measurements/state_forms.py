@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from tasks.diagnostics.probe import Probe, shake_weights
 from tasks.diagnostics.problems import NotApplicableError, SubjectError
 from tasks.diagnostics.question import quantity
+
+SHORT, USUAL, LONG = 5, 9, 48
+"""Positions: as many as a history has, so that what happens after some of them shows."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,9 @@ class StateForms:
     split_error: float = quantity("standard deviations of the output, two pieces against the whole")
     step_error: float | None = quantity(
         "standard deviations of the output, steps against the whole"
+    )
+    padded_error: float | None = quantity(
+        "standard deviations of the output: after a padded history against one without padding"
     )
     shared_states: int = quantity("state tensors without one entry per sample")
     unclean_states: int = quantity("first states that are neither 0, -inf nor a parameter")
@@ -44,10 +51,12 @@ def measure(probe: Probe) -> StateForms:
         raise NotApplicableError("no part of the model takes and returns a state")
     results = [_try(probe, name, module) for name, module in parts]
     steps = [r.step_error for r in results if r.step_error is not None]
+    padded = [r.padded_error for r in results if r.padded_error is not None]
     return StateForms(
         num_parts=len(results),
         split_error=largest([r.split_error for r in results]),
         step_error=largest(steps) if steps else None,
+        padded_error=largest(padded) if padded else None,
         shared_states=sum(r.shared_states for r in results),
         unclean_states=sum(r.unclean_states for r in results),
         mutated=sum(r.mutated for r in results),
@@ -69,7 +78,9 @@ def _parts(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
 def _try(probe: Probe, name: str, module: nn.Module) -> StateForms:
     run = _run_rnn if isinstance(module, nn.RNNBase) else _run_own
     width = module.input_size if isinstance(module, nn.RNNBase) else module.embedding_dim
-    x = torch.randn(3, 9, width, generator=torch.Generator().manual_seed(probe.seed))
+    longest = probe.subject.declared.max_seq_len
+    length = min(LONG, longest) if longest >= SHORT else USUAL
+    x = torch.randn(3, length, width, generator=torch.Generator().manual_seed(probe.seed))
     try:
         with torch.no_grad():
             whole, _ = run(module, x, None)
@@ -78,13 +89,14 @@ def _try(probe: Probe, name: str, module: nn.Module) -> StateForms:
             unit = float(whole.std(correction=0)) or 1.0
             split = float((torch.cat([first, second], dim=1) - whole).abs().max()) / unit
             step, mutated = _step_error(module, x, whole, unit)
+            padded = _padded_error(module, x, unit)
             shared, unclean = _first_state(module)
     except Exception as error:
         raise SubjectError.of("logits", error) from error
     problem = ""
-    if not largest([split, step or 0.0]) <= 1e-4 or shared or unclean or mutated:
+    if not largest([split, step or 0.0, padded or 0.0]) <= 1e-4 or shared or unclean or mutated:
         problem = f"{name} ({type(module).__name__})"
-    return StateForms(1, split, step, shared, unclean, mutated, problem)
+    return StateForms(1, split, step, padded, shared, unclean, mutated, problem)
 
 
 def _run_rnn(module: nn.RNNBase, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -113,6 +125,23 @@ def _step_error(
         outputs.append(y)
         state = after
     return float((torch.stack(outputs, dim=1) - whole).abs().max()) / unit, mutated
+
+
+def _padded_error(module: nn.Module, x: Tensor, unit: float) -> float | None:
+    """Difference of what follows a padded history and the same history without its padding."""
+    if isinstance(module, nn.RNNBase) or "mask" not in signature(module.forward).parameters:
+        return None
+    history, following = x[:, :-1], x[:, -1:]
+    lengths = torch.tensor([history.shape[1], history.shape[1] - 3, 2])
+    mask = torch.arange(history.shape[1]) < lengths[:, None]
+    _, state = module(history, mask=mask, state=None)
+    padded, _ = module(following, state=state)
+    worst = 0.0
+    for row, count in enumerate(lengths.tolist()):
+        _, state = module(x[row : row + 1, :count], state=None)
+        alone, _ = module(following[row : row + 1], state=state)
+        worst = max(worst, float((alone[0] - padded[row]).abs().max()))
+    return worst / unit
 
 
 def _first_state(module: nn.Module) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """X15. Is the model safe from exploding values: stabilised cells, and clipping that works?
 
 Reads: scores and gradients with the gates of every mLSTM and sLSTM cell driven to +-100 (input
-gates down to -25); under three-fold weights; the gradient norm the optimiser gets while the raw one
-is far above the limit; the records of a finished training.
+gates of the mLSTM down to -25), in cells of unknown classes any two parts of one width; under
+three-fold weights; the gradient norm the optimiser gets while the raw one is far above the limit;
+the records of a finished training.
 
 Rule: everything stays finite; declared clipping brings the norm down to its limit. Exact.
 
@@ -20,8 +21,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import clipping, extreme_gates, finite_stress
+from tasks.diagnostics.measurements import (
+    clipping,
+    driven_cells,
+    extreme_gates,
+    finite_stress,
+)
 from tasks.diagnostics.measurements.clipping import Clipping
+from tasks.diagnostics.measurements.driven_cells import DrivenCells
 from tasks.diagnostics.measurements.extreme_gates import ExtremeGates
 from tasks.diagnostics.measurements.finite_stress import FiniteStress
 from tasks.diagnostics.probe import Probe
@@ -45,6 +52,8 @@ class Evidence:
     no_clipping: str
     is_stated: bool = quantity("the program says whether it clips")
     bad_epochs: int | None = quantity("epochs of the finished training with a loss not finite")
+    driven: DrivenCells | None = None
+    not_driven: str = ""
 
 
 def measure(probe: Probe) -> Evidence:
@@ -55,6 +64,12 @@ def measure(probe: Probe) -> Evidence:
         gates = probe.evidence(extreme_gates.measure)
     except NotApplicableError as error:
         no_gates = str(error)
+    driven, not_driven = None, "gates of known cells are driven themselves"
+    if gates is None:
+        try:
+            driven = probe.evidence(driven_cells.measure)
+        except NotApplicableError as error:
+            not_driven = str(error)
     try:
         clipped = probe.evidence(clipping.measure)
     except NotMeasuredError as error:
@@ -72,6 +87,8 @@ def measure(probe: Probe) -> Evidence:
         no_clipping=no_clipping,
         is_stated=probe.subject.declared.states("max_grad_norm"),
         bad_epochs=bad,
+        driven=driven,
+        not_driven="" if driven is not None else not_driven,
     )
 
 
@@ -87,6 +104,19 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit="values",
         where="" if gates is None else gates.where,
         proof=evidence.no_gates,
+        explained_by=("cell",),
+    )
+    driven = evidence.driven
+    apart = exact(
+        "number of scores not finite with two parts of a cell at 120 and -120",
+        None if driven is None else driven.scores,
+        limits["finite"],
+        "numeric",
+        "start the stabiliser at minus infinity, or at the first input gate: exp(i - m) is then 1",
+        "subtract a running maximum before every exp",
+        unit="scores",
+        where="" if driven is None else driven.where,
+        proof=evidence.not_driven,
         explained_by=("cell",),
     )
     stressed = exact(
@@ -110,7 +140,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         essential=False,
         explained_by=("learning_rate", "loss"),
     )
-    return QUESTION.finding(evidence, extreme, stressed, _clipped(evidence, limits), trained)
+    return QUESTION.finding(evidence, extreme, apart, stressed, _clipped(evidence, limits), trained)
 
 
 def _clipped(evidence: Evidence, limits: Limits) -> Check:

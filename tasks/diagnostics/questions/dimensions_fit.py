@@ -40,7 +40,7 @@ def judge(evidence: DimsSweep, limits: Limits) -> Finding:
         "compute widths with rounding up and at least 1; test kernel 1 and odd sizes",
         unit="sizes",
         where=evidence.first_failure,
-        explained_by=("numeric",),
+        explained_by=("numeric", "batch"),
     )
     return QUESTION.finding(evidence, failures)
 

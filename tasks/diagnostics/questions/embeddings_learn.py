@@ -3,9 +3,10 @@
 Reads: the embedding table before training, scores after single-event histories, the initial loss,
 and three optimiser steps of the program.
 
-Rule: no two items share a row, none reads padding's, the model tells items apart, the table takes a
-gradient and is in the optimiser, every row of an item that was input moves, the padding row does
-not; the initial cross-entropy is near ln(number of items). Exact but for the last.
+Rule: no two items share a row, none reads padding's, looking rows up does not change them, the
+model tells items apart, the table takes a gradient and is in the optimiser, every row of an item
+that was input moves, the padding row does not; the initial cross-entropy is near ln(number of
+items). Exact but for the last.
 
 Limits: the expected initial loss is ln V + var(logits) / 2; one nat above ln V means logits with a
 standard deviation of 1.4 before anything was learned, 0.1 below means knowledge of the targets.
@@ -83,6 +84,17 @@ def _start(table: EmbeddingTable, lookup: EmbeddingLookup, limits: Limits) -> li
             "embedding",
             "look items up by their id: row 0 is padding's, row 1 the first item's",
             unit="items",
+            missing="an item embedding that is called with ids",
+            essential=False,
+        ),
+        exact(
+            "number of embedding rows that looking items up changes",
+            lookup.rows_written,
+            limits["count"],
+            "embedding",
+            "leave weights to the optimiser: constrain rows after its step, and all of them",
+            unit="rows",
+            comes_first=True,
             missing="an item embedding that is called with ids",
             essential=False,
         ),

@@ -5,10 +5,11 @@ finite differences in float64; three optimiser steps of the program.
 
 Rule: where the loss depends on a parameter, its gradient is the slope, not zero and not another
 number (a detached state, a wrong custom backward); every trainable parameter is in the optimiser
-and no other; every step reaches the optimiser; parameters with a gradient move; nothing of the last
-step's gradient is left in the next one. A parameter the loss does not depend on at all gets no
-gradient and is reported as unused: some are so by derivation (the input-gate bias of an
-exponential-gate sLSTM, an attention key bias).
+and no other; every step reaches the optimiser; parameters with a gradient move, and down at first;
+what the optimiser gets is the loss's own gradient, once; nothing of the last step's gradient is
+left in the next one, and the optimiser remembers its steps. A parameter the loss does not depend
+on at all gets no gradient and is reported as unused: some are so by derivation (the input-gate bias
+of an exponential-gate sLSTM, an attention key bias).
 
 Limits: float64 finite differences agree to 1e-6; 1e-2 leaves room for kinks (ReLU, clamp) within
 the step. Gradients are never called too small: Adam does not care, and absolute limits for
@@ -25,9 +26,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import clipping, gradient_check, step_trace
+from tasks.diagnostics.measurements import clipping, gradient_check, step_trace, step_use
 from tasks.diagnostics.measurements.gradient_check import GradientCheck
 from tasks.diagnostics.measurements.step_trace import StepTrace
+from tasks.diagnostics.measurements.step_use import StepUse
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import Limits, Question, quantity
@@ -35,6 +37,7 @@ from tasks.diagnostics.question import Limits, Question, quantity
 LIMITS = {
     "count": Limit(0, "identity: the gradient is the slope, and the optimiser has it"),
     "scale": Limit(0.02, "identity far below the clipping limit; mixed precision, three digits"),
+    "direction": Limit(0.99, "identity: one factor for all gradients"),
     "stale": Limit(1e-3, "identity; repeated passes differ by rounding, 1e-6"),
     "calls": Limit(1, "three steps of training call the optimiser at least once"),
 }
@@ -47,19 +50,26 @@ class Evidence:
     slopes: GradientCheck
     steps: StepTrace
     scale: float | None = quantity("gradient norm at the optimiser over that of the loss")
+    cosine: float | None = quantity("cosine between the optimiser's gradient and the loss's")
+    use: StepUse | None = None
     accumulate: int = quantity("declared batches per optimiser step", default=1)
 
 
 def measure(probe: Probe) -> Evidence:
     """Check slopes and steps."""
+    scale = cosine = use = None
     try:
-        scale = probe.evidence(clipping.measure).small_ratio
+        arriving = probe.evidence(clipping.measure)
+        scale, cosine = arriving.small_ratio, arriving.small_cosine
+        use = probe.evidence(step_use.measure)
     except NotMeasuredError:
-        scale = None
+        pass
     return Evidence(
         slopes=probe.evidence(gradient_check.measure),
         steps=probe.evidence(step_trace.measure),
         scale=scale,
+        cosine=cosine,
+        use=use,
         accumulate=probe.subject.declared.accumulate_steps,
     )
 
@@ -71,7 +81,75 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         *_slopes(evidence.slopes, limits),
         *_steps(evidence.steps, limits, evidence.accumulate),
         _scale(evidence, limits),
+        _direction(evidence, limits),
+        *_use(evidence.use, limits),
     )
+
+
+def _direction(evidence: Evidence, limits: Limits) -> Check:
+    return exact(
+        "cosine between the gradient at the optimiser and that of the loss, far below the limit",
+        evidence.cosine,
+        limits["direction"],
+        "optimiser",
+        "look for what changes gradients between backward and step: signs, noise, hooks",
+        relation="at_least",
+        missing="a finite gradient at the optimiser",
+        essential=False,
+        explained_by=("loss", "gradient_flow", "stochastic", "state", "regularisation"),
+    )
+
+
+def _use(use: StepUse | None, limits: Limits) -> list[Check]:
+    def none(name: str, value: int | None, advice: str, unit: str, where: str = "") -> Check:
+        return exact(
+            name,
+            value,
+            limits["count"],
+            "optimiser",
+            advice,
+            unit=unit,
+            where=where,
+            missing="optimiser steps with a finite gradient",
+            essential=False,
+            explained_by=("loss", "gradient_flow", "numeric", "stochastic", "state"),
+        )
+
+    return [
+        none(
+            "number of parameters whose first step raises the loss",
+            None if use is None else use.uphill,
+            "check the sign: `maximize`, a negated gradient, a loss that is to be maximised",
+            "parameters",
+            "" if use is None else use.first_uphill,
+        ),
+        none(
+            "number of parameters with a gradient that does not reach the optimiser",
+            None if use is None else use.lost,
+            "look for what clears gradients between backward and step",
+            "parameters",
+            "" if use is None else use.first_lost,
+        ),
+        none(
+            "number of parameters that move at first and later do not",
+            None if use is None else use.stopped,
+            "look for what freezes parameters, or copies weights back, after some steps",
+            "parameters",
+            "" if use is None else use.first_stopped,
+        ),
+        none(
+            "number of optimiser steps with the gradient of the step before",
+            None if use is None else use.used_again,
+            "call optimizer.step() once per backward pass",
+            "steps",
+        ),
+        none(
+            "number of steps that the optimiser's own counter does not know of",
+            None if use is None else use.forgotten,
+            "build the optimiser once, and leave its state to it",
+            "steps",
+        ),
+    ]
 
 
 def _scale(evidence: Evidence, limits: Limits) -> Check:
@@ -119,6 +197,16 @@ def _slopes(slopes: GradientCheck, limits: Limits) -> list[Check]:
             unit="matrices",
             where=slopes.first_unused,
             breach="suspect",
+        ),
+        exact(
+            "number of weight matrices of recurrent or attention layers without effect on the loss",
+            slopes.unused_recurrent,
+            limits["count"],
+            "core",
+            "return the result of the last layer, and hand each layer that of the one before",
+            unit="matrices",
+            where=slopes.first_unused,
+            explained_by=("embedding", "state", "loss"),
         ),
         exact(
             "number of parameters that are frozen",
@@ -182,7 +270,7 @@ def _steps(steps: StepTrace, limits: Limits, accumulate: int) -> list[Check]:
             "call optimizer.zero_grad() before every backward pass",
             missing="gradients at two calls of optimizer.step",
             essential=False,
-            explained_by=("stochastic", "state"),
+            explained_by=("stochastic", "state", "regularisation"),
         ),
     ]
 

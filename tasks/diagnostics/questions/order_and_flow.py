@@ -3,7 +3,8 @@
 Reads: logits under changed futures, changed neighbours in the batch, repeated calls, and a changed
 first event. Needs no training.
 
-Rule: scores up to a position do not change when later events do (next-item task), a user's scores
+Rule: scores up to a position do not change when later events do or are left out (next-item task),
+a user's scores
 do not change when other users do (both batch directions: a recurrence that runs over the batch by
 mistake carries influence one way only), a call leaves nothing behind for the next one, and an
 event still matters several events later. The first three are identities; they hold for any
@@ -91,6 +92,22 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             "check `bidirectional=False` and left-only padding of convolutions",
         ),
     )
+    length = Check(
+        name="largest change of a score when later events are left out",
+        value=evidence.future.by_length,
+        unit=unit,
+        limit=limits["future"],
+        stage="causal",
+        rule="exact",
+        missing="windows padded on the right",
+        essential=False,
+        proof="" if evidence.is_causal_task else "a masked-item encoder reads both sides",
+        explained_by=("batch",),
+        advice=(
+            "look for lengths, means or positions counted from the end in the model's forward",
+            "read a score from the events up to its position, not from the whole row",
+        ),
+    )
     batch = Check(
         name="largest change of a user's score when only other users of the batch change",
         value=evidence.batch.largest,
@@ -114,6 +131,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         stage="state",
         rule="exact",
         proof="state across calls is declared" if evidence.stateful else "",
+        explained_by=("embedding",),
         advice=("look for states kept in buffers or attributes; make them arguments and results",),
     )
     lag = evidence.memory.lag
@@ -126,13 +144,13 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         stage="core",
         rule="exact",
         proof="" if evidence.reads_history else "the model is declared to read the last event only",
-        explained_by=("batch", "causal", "cell", "embedding", "state"),
+        explained_by=("batch", "causal", "cell", "embedding"),
         advice=(
             "check that the sequence model's output, and not its input, reaches the head",
             "check that the recurrent state is carried from one position to the next",
         ),
     )
-    return QUESTION.finding(evidence, future, batch, calls, remembered)
+    return QUESTION.finding(evidence, future, length, batch, calls, remembered)
 
 
 QUESTION = Question(

@@ -3,16 +3,18 @@
 Reads: repeated calls; other users changed in both batch directions; every part with explicit
 states, run whole, in two pieces, and step by step.
 
-Rule: equal calls give equal scores whatever came before and whatever the random state; a first
+Rule: equal calls give equal scores whatever came before, in eval and in training mode, whatever
+weights the model had then, and whatever the random state; a first
 state is 0 (or -inf for a log scale) or a parameter, one per sample; going on from a returned state
-equals one pass over the whole; steps equal the whole and do not change the state they are given.
-Exact.
+equals one pass over the whole, padding or not; steps equal the whole and do not change the state
+they are given. Exact.
 
 Limits: float32 rounding of two computation orders, about 1e-6 of the spread; 1e-4 leaves two
 orders.
 
 The same picture from elsewhere: dropout that runs in eval mode differs between calls, too
-(`regularisation_works`); averages over the batch share more than states (`order_and_flow`).
+(`regularisation_works`); so do embedding rows that are changed where they are looked up
+(`embeddings_learn`); averages over the batch share more than states (`order_and_flow`).
 
 It can't tell: what a model without explicit states keeps; the repeated calls do.
 """
@@ -75,6 +77,28 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "make states arguments and results instead of buffers or attributes",
         unit=unit,
         proof="state across calls is declared" if evidence.stateful else "",
+        explained_by=("embedding",),
+    )
+    trained = exact(
+        "largest change of a score in training mode when another batch came before",
+        evidence.calls.by_earlier_training,
+        limits["scores"],
+        "state",
+        "start every training batch, too, from an empty state; rows of two batches are other users",
+        unit=unit,
+        missing="a pass in training mode with finite scores",
+        essential=False,
+        proof="state across calls is declared" if evidence.stateful else "",
+        explained_by=("embedding",),
+    )
+    renewed = exact(
+        "largest change of a score by having scored under other weights before",
+        evidence.calls.by_old_weights,
+        limits["scores"],
+        "state",
+        "drop what a call keeps when weights change, or keep nothing",
+        unit=unit,
+        explained_by=("embedding",),
     )
     random = exact(
         "largest change of a score when only the random state differs",
@@ -92,13 +116,16 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "give every sample its own state: (B, ...), not (1, ...)",
         unit=unit,
     )
-    return QUESTION.finding(evidence, calls, random, shared, *_forms(evidence, limits))
+    return QUESTION.finding(
+        evidence, calls, trained, renewed, random, shared, *_forms(evidence, limits)
+    )
 
 
 def _forms(evidence: Evidence, limits: Limits) -> list[Check]:
     forms, proof = evidence.forms, evidence.no_forms
     where = "" if forms is None else forms.first_problem
-    pieces = None if forms is None else largest([forms.split_error, forms.step_error or 0.0])
+    errors = [] if forms is None else [forms.split_error, forms.step_error, forms.padded_error]
+    pieces = largest([e for e in errors if e is not None]) if errors else None
     unclean = None if forms is None else forms.unclean_states + forms.shared_states + forms.mutated
     return [
         exact(
@@ -110,7 +137,7 @@ def _forms(evidence: Evidence, limits: Limits) -> list[Check]:
             unit="standard deviations of the output",
             where=where,
             proof=proof,
-            explained_by=("cell", "causal", "residual", "stochastic", "batch"),
+            explained_by=("cell", "causal", "residual", "stochastic", "batch", "core"),
         ),
         exact(
             "number of first states that are unclean, shared by samples, or changed by a step",
