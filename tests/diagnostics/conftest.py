@@ -102,7 +102,8 @@ def toy_batches(prepared: PreparedLog, seed: int, epoch: int = 0) -> Iterator[Ba
         for number, row in enumerate(rows):
             item_ids[number, : len(row) - 1] = torch.as_tensor(row[:-1].astype(np.int64))
             targets[number, : len(row) - 1] = torch.as_tensor(row[1:].astype(np.int64))
-        yield Batch(item_ids, targets, item_ids > 0, None, torch.tensor(users), start)
+        seed_of_batch = 100_000 * epoch + start
+        yield Batch(item_ids, targets, item_ids > 0, None, torch.tensor(users), seed_of_batch)
 
 
 def toy_logits(model: nn.Module, batch: Batch) -> Tensor:

@@ -18,6 +18,7 @@ class BatchFormat:
 
     violations: int = quantity("breaches of the contract between stages")
     padding_mismatches: int = quantity("positions where mask and item id disagree")
+    padded_targets: int = quantity("positions that ask for an item though their input is padding")
     num_batches: int = quantity("batches")
     first_violation: str = ""
 
@@ -25,11 +26,13 @@ class BatchFormat:
 def measure(probe: Probe) -> BatchFormat:
     """Check prepared arrays, every batch, and the logits of one."""
     found = list(_prepared_violations(probe))
-    mismatches = 0
+    mismatches = padded = 0
     for number, batch in enumerate(probe.all_batches):
         found += [f"batch {number}: {text}" for text in _batch_violations(batch, probe)]
         if batch.mask.shape == batch.item_ids.shape:
             mismatches += int((batch.mask != (batch.item_ids != 0)).sum())
+        if batch.mask.shape == batch.targets.shape:
+            padded += int((batch.asked & (batch.item_ids == 0)).sum())
     if not found:
         logits = probe.logits(probe.model(), probe.batch())
         if not logits.is_floating_point():
@@ -37,6 +40,7 @@ def measure(probe: Probe) -> BatchFormat:
     return BatchFormat(
         violations=len(found),
         padding_mismatches=mismatches,
+        padded_targets=padded,
         num_batches=len(probe.all_batches),
         first_violation=found[0] if found else "",
     )

@@ -16,9 +16,11 @@ from tasks.diagnostics.measurements.metric_oracle import expected_metrics
 from tasks.diagnostics.probe import Probe, shake_weights
 from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError, SubjectError
 from tasks.diagnostics.question import quantity
-from tasks.diagnostics.subject import Batch
+from tasks.diagnostics.subject import Batch, Subject
 
-NUM_EXAMPLES = 96
+NUM_EXAMPLES = {"test": 96, "val": 32}
+"""Examples of a split that are ranked by hand; both are evaluated by the same code."""
+
 TOLERANCE = 1e-4
 """Scores closer than this share of their spread may change places by rounding."""
 
@@ -28,47 +30,72 @@ class EndToEnd:
     """Reported metrics outside the range that rounding of the recomputed ones allows."""
 
     largest_error: float = quantity("distance of a reported metric from the recomputed range")
-    num_metrics: int = quantity("metrics compared")
-    num_examples: int = quantity("test examples")
+    num_metrics: int = quantity("metrics compared, over both splits")
+    num_examples: int = quantity("examples, of both splits")
     by_parts: float | None = quantity("the same distance by the program's parts and a plain mean")
     worst_metric: str = ""
 
 
 def measure(probe: Probe) -> EndToEnd:
-    """Run the program's evaluation on some test examples, and do the same by hand."""
+    """Run the program's evaluation on some examples of each split, and do the same by hand.
+
+    The program has evaluated other weights of the same model before, as it does after every epoch:
+    whatever it keeps from then is not the metric of these weights.
+    """
     subject = probe.subject
     if subject.evaluate is None:
         raise NotOfferedError("evaluate")
-    data = probe.data
     # Cold targets are a miss by every policy and need no score.
-    count = min(NUM_EXAMPLES, len(data.test))
-    if count == 0:
+    if len(probe.data.test) == 0:
         raise NotMeasuredError("test examples")
-    small = dataclasses.replace(data, test=head(data.test, count))
-    cut = subject.replace(ready=dataclasses.replace(probe.prepared, data=small))
+    splits = {
+        name: head(getattr(probe.data, name), min(most, len(getattr(probe.data, name))))
+        for name, most in NUM_EXAMPLES.items()
+        if len(getattr(probe.data, name))
+    }
+    cut = subject.replace(
+        ready=dataclasses.replace(probe.prepared, data=dataclasses.replace(probe.data, **splits))
+    )
     model = probe.model()
+    with torch.no_grad():
+        for name in splits:
+            probe.ask("evaluate", cut, model, name)
     shake_weights(model, probe.seed)
+    found = {name: _compare(probe, cut, model, split) for name, split in splits.items()}
+    number = sum(len(errors) for errors, _ in found.values())
+    if not number:
+        raise NotMeasuredError("metrics named like test/ndcg_at_10")
+    errors = {f"{name}/{key}": e for name, (own, _) in found.items() for key, e in own.items()}
+    worst = max(errors, key=lambda key: (errors[key] != errors[key], errors[key]))
+    parts = [again for _, again in found.values() if again is not None]
+    return EndToEnd(
+        largest_error=errors[worst],
+        num_metrics=number,
+        num_examples=sum(len(split) for split in splits.values()),
+        by_parts=max(parts, default=None),
+        worst_metric=worst if errors[worst] != 0 else "",
+    )
+
+
+def _compare(
+    probe: Probe, cut: Subject, model: nn.Module, split: EvaluationSplit
+) -> tuple[dict[str, float], float | None]:
+    """Return the error of each reported metric of a split, and the largest by the parts alone.
+
+    The parts are tried where the report is off, to tell whether it is the counting that is wrong.
+    """
     torch.manual_seed(probe.seed)
     with torch.no_grad():
-        reported = probe.ask("evaluate", cut, model, "test")
-    best, worst = _ranks(probe, small.test)
-    cutoffs = subject.declared.cutoffs
+        reported = probe.ask("evaluate", cut, model, split.name)
+    best, worst = _ranks(probe, split)
+    cutoffs = probe.subject.declared.cutoffs
     high, low = expected_metrics(best, cutoffs), expected_metrics(worst, cutoffs)
-    given = {name.removeprefix("test/"): value for name, value in reported.items()}
+    given = {name.removeprefix(f"{split.name}/"): value for name, value in reported.items()}
     errors = _errors(given, high, low)
-    if not errors:
-        raise NotMeasuredError(f"metrics named like test/ndcg_at_10; there are {sorted(reported)}")
-    name = max(errors, key=lambda key: (errors[key] != errors[key], errors[key]))
-    again = None
-    if errors[name] != 0:
-        again = _by_parts(probe, cut.prepared().data, model)
-    return EndToEnd(
-        largest_error=errors[name],
-        num_metrics=len(errors),
-        num_examples=count,
-        by_parts=None if again is None else max(_errors(again, high, low).values(), default=None),
-        worst_metric=name if errors[name] != 0 else "",
-    )
+    if not any(error != 0 for error in errors.values()):
+        return errors, None
+    again = _by_parts(probe, cut.prepared().data, model, split)
+    return errors, None if again is None else max(_errors(again, high, low).values(), default=None)
 
 
 def _errors(
@@ -84,16 +111,18 @@ def _errors(
     return errors
 
 
-def _by_parts(probe: Probe, data: PreparedData, model: nn.Module) -> dict[str, float] | None:
+def _by_parts(
+    probe: Probe, data: PreparedData, model: nn.Module, split: EvaluationSplit
+) -> dict[str, float] | None:
     """Means over examples of what histories, scores, ranks and metrics of the program give."""
     declared = probe.subject.declared
-    index = np.arange(len(data.test))
+    index = np.arange(len(split))
     try:
-        histories = probe.ask("make_histories", data, data.test, index, declared.max_seq_len)
+        histories = probe.ask("make_histories", data, split, index, declared.max_seq_len)
         torch.manual_seed(probe.seed)
         with torch.no_grad():
             scores = probe.ask("score", model, *(torch.as_tensor(part) for part in histories))
-        targets = torch.as_tensor(np.array(data.test.targets, dtype=np.int64))
+        targets = torch.as_tensor(np.array(split.targets, dtype=np.int64))
         ranks = np.asarray(probe.ask("rank", scores, targets))
         values = probe.ask("metrics", ranks, declared.cutoffs)
     except (NotOfferedError, SubjectError):

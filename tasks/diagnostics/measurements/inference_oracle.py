@@ -16,15 +16,18 @@ from tasks.diagnostics.subject import Batch
 from tasks.diagnostics.untouched import untouched
 
 NUM_USERS = 48
+NUM_HISTORIES = 256
+"""Examples of a split whose histories are compared; they need no model, so more than are scored."""
 
 
 @dataclass(frozen=True)
 class InferenceOracle:
     """Disagreements between the program's scoring path and plain inference."""
 
-    wrong_histories: int = quantity("users whose history at scoring is another one")
-    target_last: int = quantity("users whose history ends with their target event")
-    num_users: int = quantity("users")
+    wrong_histories: int = quantity("histories at scoring, of both splits, that are others")
+    target_last: int = quantity("histories that end with the target event")
+    num_histories: int = quantity("histories compared")
+    num_users: int = quantity("users scored both ways")
     largest_difference: float = quantity("standard deviations of the scores")
     follows_last_event: float = quantity("change by another last event, standard deviations")
     padding_score: float = quantity("largest score of the padding column, -inf = ruled out")
@@ -38,27 +41,16 @@ class InferenceOracle:
 
 
 def measure(probe: Probe) -> InferenceOracle:
-    """Score test users both ways with the same weights."""
-    data = probe.data
-    split = data.test
+    """Compare histories of both splits, then score test users both ways with the same weights."""
+    split = probe.data.test
     if len(split) == 0:
         raise NotMeasuredError("test examples")
-    lengths = np.asarray(data.train.lengths)[np.asarray(split.users)] + split.extra.lengths
-    order = np.argsort(lengths, kind="stable")
-    # Short and long histories, so that padding and truncation both occur.
-    index = np.sort(np.concatenate([order[: NUM_USERS // 2], order[-(NUM_USERS // 2) :]]))
-    index = np.unique(index[lengths[index] > 0])
+    index = _short_and_long(probe, split, NUM_USERS)
     max_len = probe.subject.declared.max_seq_len
-    histories = probe.ask("make_histories", data, split, index, max_len)
+    histories = probe.ask("make_histories", probe.data, split, index, max_len)
     expected = [expected_history(probe, split, int(i)) for i in index]
     item_ids, lengths_given, times = (torch.as_tensor(np.asarray(part)) for part in histories)
-    wrong, ends = [], 0
-    for row, (items, _) in enumerate(expected):
-        given = item_ids[row][item_ids[row] > 0].tolist()
-        if given != items.tolist() or int(lengths_given[row]) != len(items):
-            wrong.append(f"example {int(index[row])} of the test split")
-            target = int(split.targets[index[row]])
-            ends += int(given[-1:] == [target] and items.tolist()[-1:] != [target])
+    wrong, ends, compared = _histories(probe)
     oracle = torch.cat([_plain(probe, items, when) for items, when in expected])
     found = _score(probe, item_ids, lengths_given, times)
     unit = float(oracle.std(correction=0))
@@ -66,6 +58,7 @@ def measure(probe: Probe) -> InferenceOracle:
     return InferenceOracle(
         wrong_histories=len(wrong),
         target_last=ends,
+        num_histories=compared,
         num_users=len(index),
         largest_difference=difference / unit if unit > 0 else float(difference > 0),
         follows_last_event=_follows(probe, item_ids, lengths_given, times, found, unit),
@@ -73,6 +66,39 @@ def measure(probe: Probe) -> InferenceOracle:
         history_side=_side(item_ids),
         first_wrong=wrong[0] if wrong else "",
     )
+
+
+def _short_and_long(probe: Probe, split: EvaluationSplit, count: int) -> np.ndarray:
+    """Return examples with short and with long histories, so that padding and truncation occur."""
+    train = np.asarray(probe.data.train.lengths)
+    lengths = train[np.asarray(split.users)] + split.extra.lengths
+    order = np.argsort(lengths, kind="stable")
+    index = np.unique(np.concatenate([order[: count // 2], order[-(count // 2) :]]))
+    return index[lengths[index] > 0]
+
+
+def _histories(probe: Probe) -> tuple[list[str], int, int]:
+    """Return the places of wrong histories, how many end with their target, and how many there are.
+
+    Validation chooses what is tested, so its histories are compared like those of test.
+    """
+    wrong, ends, compared = [], 0, 0
+    max_len = probe.subject.declared.max_seq_len
+    for split in (probe.data.test, probe.data.val):
+        index = _short_and_long(probe, split, NUM_HISTORIES)
+        if len(index) == 0:
+            continue
+        made = probe.ask("make_histories", probe.data, split, index, max_len)
+        item_ids, lengths = np.asarray(made[0]), np.asarray(made[1])
+        compared += len(index)
+        for row, example in enumerate(index):
+            items = expected_history(probe, split, int(example))[0].tolist()
+            given = item_ids[row][item_ids[row] > 0].tolist()
+            if given != items or int(lengths[row]) != len(items):
+                wrong.append(f"example {int(example)} of the {split.name} split")
+                target = int(split.targets[example])
+                ends += int(given[-1:] == [target] and items[-1:] != [target])
+    return wrong, ends, compared
 
 
 def expected_history(
@@ -96,9 +122,13 @@ def _plain(probe: Probe, items: np.ndarray, times: np.ndarray) -> Tensor:
 
 
 def _score(probe: Probe, item_ids: Tensor, lengths: Tensor, times: Tensor) -> Tensor:
-    """Scores by the program's own path, float64 (B, V), from a model as `replay` uses it."""
+    """Scores by the program's own path, float64 (B, V), from a model as `replay` uses it.
+
+    The model has scored with other weights before, as in training: scores belong to weights.
+    """
     with untouched(), torch.no_grad():
         model = probe.model()
+        probe.ask("score", model, item_ids, lengths, times)
         shake_weights(model, probe.seed)
         model.to(probe.precision)
         torch.manual_seed(probe.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,10 @@ PERFECT = 60.0
 """Logit of the right item that makes its probability 1 to float precision."""
 
 
+MOST_TARGETS = 1024
+"""Items tried as targets; of larger catalogues, as many over the whole range of ids."""
+
+
 @dataclass(frozen=True)
 class LogitIdentities:
     """Breaches of the identities; None where the declared loss has no such identity."""
@@ -27,6 +32,7 @@ class LogitIdentities:
     perfect: float = quantity("loss above its floor at perfect logits, in nats")
     at_zero: float = quantity("loss at equal logits, difference from its known value in nats")
     unasked: float = quantity("share of the gradient at positions without a target")
+    by_item: float | None = quantity("relative error of one item's gradient when it is the target")
     loss_name: str = quantity("declared loss")
 
 
@@ -50,7 +56,7 @@ def measure(probe: Probe) -> LogitIdentities:
             given[rows, columns, 1:], batch.targets[rows, columns], rows, declared, draws
         )
 
-    def program(given: Tensor) -> Tensor:
+    def program(given: Tensor, batch: Batch = batch) -> Tensor:
         loss = probe.ask("criterion", given, batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise SubjectError("criterion", f"returned {type(loss).__name__}; expected a scalar")
@@ -71,8 +77,39 @@ def measure(probe: Probe) -> LogitIdentities:
         perfect=abs(float(program(right)) - float(form(right))),
         at_zero=abs(float(program(equal)) - float(form(equal))),
         unasked=_outside(gradient, batch),
+        by_item=_by_item(probe, program) if draws is None else None,
         loss_name=declared.loss,
     )
+
+
+def _by_item(probe: Probe, program: Callable[[Tensor, Batch], Tensor]) -> float:
+    """Largest error of the gradient at a position, with every item as the target of one.
+
+    One item that is weighted otherwise, or left out, moves the loss of a batch by next to nothing.
+    """
+    num_items = probe.data.num_items
+    items = torch.linspace(1, num_items, min(num_items, MOST_TARGETS)).round().long().unique()
+    model = probe.batch(rows=1)
+    width = min(probe.subject.declared.max_seq_len, model.item_ids.shape[1])
+    rows = -(-len(items) // width)
+    targets = items.repeat(2)[: rows * width].view(rows, width)
+    batch = model.rows(torch.zeros(rows, dtype=torch.int64)).columns(slice(0, width))
+    batch = batch._replace(
+        item_ids=targets.flip(1), targets=targets, mask=torch.ones_like(targets, dtype=torch.bool)
+    )
+    generator = torch.Generator().manual_seed(probe.seed)
+    logits = torch.randn(rows, width, num_items + 1, generator=generator)
+    logits[..., 0] = _padding_logit(probe, model)
+
+    def form(given: Tensor) -> Tensor:
+        own = torch.arange(rows).repeat_interleave(width)
+        flat = given.flatten(0, 1)[:, 1:]
+        return loss_forms.declared_loss(flat, targets.flatten(), own, probe.subject.declared, None)
+
+    _, found = _differentiate(lambda given: program(given, batch), logits)
+    _, expected = _differentiate(form, logits)
+    scale = expected.flatten(0, 1).norm(dim=1).clamp(min=1e-12)
+    return float(((found - expected).flatten(0, 1).norm(dim=1) / scale).max())
 
 
 def _gapped(batch: Batch) -> Batch:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from tasks.diagnostics.measurements import loss_forms
-from tasks.diagnostics.probe import Probe
+from tasks.diagnostics.probe import Probe, shake_weights
 from tasks.diagnostics.problems import NotMeasuredError, SubjectError
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Batch
+
+MAX_SCORES = 2**24
+"""Scores of a batch held at a time, 128 MiB in float64."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class LossOracle:
     relative_difference: float = quantity("share of the declared loss")
     gradient_cosine: float = quantity("cosine between both gradients")
     duplicated_difference: float | None = quantity("share of the declared loss")
+    whole_difference: float = quantity("share of the declared loss, on a batch as training has it")
     num_targets: int = quantity("targets")
     padded_share: float = quantity("share of positions that are padding")
 
@@ -46,9 +50,29 @@ def measure(probe: Probe) -> LossOracle:
         relative_difference=abs(value - expected) / scale,
         gradient_cosine=_cosine(program_gradient, oracle_gradient),
         duplicated_difference=_duplicated(probe, batch, value, scale),
+        whole_difference=_whole(probe),
         num_targets=batch.num_targets,
         padded_share=float((~batch.mask).double().mean()),
     )
+
+
+def _whole(probe: Probe) -> float:
+    """Relative difference of the loss on the first batch of the epoch, all rows that fit.
+
+    With shaken weights: under new ones all targets have about the same loss, whichever count.
+    """
+    batch = probe.all_batches[0]
+    per_row = batch.item_ids.shape[1] * (probe.data.num_items + 1)
+    batch = batch.rows(slice(0, max(8, MAX_SCORES // per_row)))
+    values = []
+    for loss in (program_loss, oracle_loss):
+        model = probe.model()
+        shake_weights(model, probe.seed)
+        torch.manual_seed(probe.seed)
+        with torch.no_grad():
+            values.append(float(loss(probe, model, batch)))
+    value, expected = values
+    return abs(value - expected) / max(abs(expected), 1e-12)
 
 
 def ragged_batch(probe: Probe, rows: int = 8) -> Batch:

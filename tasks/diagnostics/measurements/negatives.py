@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import stats
 
 from tasks.diagnostics.measurements import loss_oracle
@@ -17,6 +18,9 @@ from tasks.diagnostics.subject import Batch, Draws
 
 ENOUGH = 20_000
 """Draws that tell a total variation of 0.05 over 20 groups from none."""
+
+GROUP_DRAWS = 50
+"""Draws after which a group of items that has none is no matter of chance: e^-50."""
 
 MAX_EPOCHS = 50
 GROUPS = 20
@@ -33,6 +37,9 @@ class Negatives:
     wrong_count: int = quantity("batches with another number of negatives than declared")
     unmarked_positives: int | None = quantity("draws that are the user's own item, not left out")
     log_q_error: float = quantity("largest error of the stated log-probability")
+    never_drawn: int = quantity("groups of items never drawn where 50 draws were to be expected")
+    follows_targets: float = quantity("share of draws that are the item all targets were set to")
+    expected_share: float = quantity("declared probability of that item")
     repeated_epochs: float = quantity("share of batches with the same draws as in the epoch before")
     repeated_batches: float = quantity("share of batches with the same draws as the batch before")
 
@@ -71,6 +78,7 @@ def measure(probe: Probe) -> Negatives:
     if total < 1000:
         raise NotMeasuredError(f"1000 draws of negatives; there were {total}")
     chance, distance = deviation(counts[1:], expected[1:])
+    follows, share = _follows_targets(probe, expected)
     neighbours = max(1, len(before) - 1) * (epoch + 1)
     return Negatives(
         num_draws=total,
@@ -80,6 +88,9 @@ def measure(probe: Probe) -> Negatives:
         wrong_count=tally["wrong"],
         unmarked_positives=tally["unmarked"] if marks else None,
         log_q_error=error,
+        never_drawn=never_drawn(counts[1:], expected[1:]),
+        follows_targets=follows,
+        expected_share=share,
         repeated_epochs=tally["epochs"] / max(tally["pairs"], 1),
         repeated_batches=tally["batches"] / neighbours if len(before) > 1 else 0.0,
     )
@@ -134,6 +145,42 @@ def deviation(counts: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
         chances.append(float(stats.chi2.sf(statistic, degrees)))
     # Two looks at the same draws: Bonferroni.
     return min(1.0, 2 * min(chances)), max(distances)
+
+
+def never_drawn(counts: np.ndarray, expected: np.ndarray) -> int:
+    """Count groups of items without a single draw among those that should have 50 or more.
+
+    Chance leaves one out with probability e^-50. Groups are made by declared probability, and by
+    id: the larger count is returned.
+
+    >>> never_drawn(np.array([200, 0]), np.array([0.5, 0.5]))
+    1
+    """
+    total, found = counts.sum(), []
+    for order in (np.argsort(-expected, kind="stable"), np.arange(len(counts))):
+        wanted = np.cumsum(expected[order]) * total
+        group = (wanted / GROUP_DRAWS).astype(int)
+        seen = np.bincount(group, counts[order])
+        due = np.bincount(group, expected[order]) * total
+        found.append(int(((due >= GROUP_DRAWS) & (seen == 0)).sum()))
+    return max(found)
+
+
+def _follows_targets(probe: Probe, expected: np.ndarray) -> tuple[float, float]:
+    """Draw for batches that hold and ask for nothing but one rare item; return its share, and q.
+
+    Declared distributions are the same for every batch, whatever it holds; negatives that are
+    taken from the batch are all that item then.
+    """
+    rare = int(np.where(expected > 0, expected, np.inf).argmin())
+    hits = total = 0
+    for batch in probe.all_batches[:20]:
+        alike = batch._replace(
+            item_ids=torch.where(batch.mask, rare, 0), targets=torch.where(batch.asked, rare, 0)
+        )
+        ids = np.asarray(probe.ask("sample_negatives", probe.prepared, alike).item_ids)
+        hits, total = hits + int((ids == rare).sum()), total + ids.size
+    return hits / max(total, 1), float(expected[rare])
 
 
 def _epoch(probe: Probe, epoch: int) -> list[tuple[Batch, Draws]]:

@@ -94,6 +94,8 @@ def run_steps(
 ) -> Steps:
     """Make the program's own steps while watching gradients and modes.
 
+    Every step finds the model as an evaluation leaves it: in eval mode.
+
     Args:
         probe: Of the program.
         model: Trained in place.
@@ -125,6 +127,7 @@ def run_steps(
     handles += [module.register_forward_pre_hook(note_mode) for module in noisy]
     try:
         for batch in batches:
+            model.eval()
             torch.manual_seed(probe.seed)
             probe.ask("train_step", loss, model, optimizer, batch)
     finally:

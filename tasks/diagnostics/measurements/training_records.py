@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.diagnostics.measurements import recorded_loss
 from tasks.diagnostics.measurements.handed_over import validation
 from tasks.diagnostics.measurements.loss_curve import column
+from tasks.diagnostics.measurements.recorded_loss import RecordedLoss
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.problems import NotMeasuredError
+from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError, SubjectError
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Trained
 from tasks.training.gates import has_gates
@@ -49,6 +51,7 @@ class TrainingRecords:
     num_epochs: int = quantity("recorded epochs")
     absent: int = quantity("promised quantities that are not recorded")
     frozen: int = quantity("quantities that never change")
+    repeated: int = quantity("epochs with the loss of the one before, to the last digit")
     misnumbered: int = quantity("epochs that do not follow the one before")
     foreign: int = quantity("facts that belong to another run")
     apart: float | None = quantity("share of epochs whose loss is far from that of their steps")
@@ -56,6 +59,7 @@ class TrainingRecords:
     first_absent: str = ""
     first_frozen: str = ""
     first_foreign: str = ""
+    loss: RecordedLoss | None = None
 
 
 def measure(probe: Probe) -> TrainingRecords:
@@ -81,6 +85,7 @@ def measure(probe: Probe) -> TrainingRecords:
         num_epochs=len(rows),
         absent=len(absent),
         frozen=len(frozen),
+        repeated=0 if unmoved_epochs(trained) else repeats(column(rows, "train/loss")),
         misnumbered=int((np.diff(numbers) != 1).sum()) + int(len(numbers) != len(rows)),
         foreign=len(foreign),
         apart=_apart(rows, trained.steps),
@@ -88,7 +93,15 @@ def measure(probe: Probe) -> TrainingRecords:
         first_absent=absent[0] if absent else "",
         first_frozen=frozen[0] if frozen else "",
         first_foreign=foreign[0] if foreign else "",
+        loss=_loss_of_weights(probe),
     )
+
+
+def _loss_of_weights(probe: Probe) -> RecordedLoss | None:
+    try:
+        return probe.evidence(recorded_loss.measure)
+    except (NotMeasuredError, NotOfferedError, SubjectError):
+        return None
 
 
 def _nothing_of(record: Mapping[str, Any]) -> TrainingRecords:
@@ -97,7 +110,7 @@ def _nothing_of(record: Mapping[str, Any]) -> TrainingRecords:
         raise NotMeasuredError("a record of the epochs (epochs.jsonl)")
     absent = (*EPOCH_QUANTITIES, "val/...")
     first = f"{absent[0]}: {record['num_epochs']} epochs were made and none has a row"
-    return TrainingRecords(0, len(absent), 0, 0, 0, None, first_absent=first)
+    return TrainingRecords(0, len(absent), 0, 0, 0, 0, None, first_absent=first)
 
 
 def unmoved_epochs(trained: Trained) -> int:
@@ -117,6 +130,16 @@ def is_frozen(values: np.ndarray) -> bool:
     (True, False, False)
     """
     return len(values) >= FEWEST_ROWS and bool((values == values[0]).all())
+
+
+def repeats(values: np.ndarray) -> int:
+    """Count values equal to the one before, among numbers written with six digits and more.
+
+    >>> repeats(np.array([2.123456789, 2.123456789, 2.01])), repeats(np.array([2.5, 2.5]))
+    (1, 0)
+    """
+    precise = np.abs(values - np.round(values, 5)) > 0
+    return int(((values[1:] == values[:-1]) & precise[1:]).sum())
 
 
 def _steps(probe: Probe) -> StepRecords:

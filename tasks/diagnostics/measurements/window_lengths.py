@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.diagnostics.measurements.window_match import WindowMatch
-from tasks.diagnostics.measurements.window_match import measure as match_windows
+from tasks.diagnostics.measurements import epoch_coverage
+from tasks.diagnostics.measurements.epoch_coverage import EpochCoverage
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import quantity
@@ -27,11 +27,15 @@ class WindowLengths:
     declared_longest: int = quantity("declared longest row, in inputs")
     lost_share: float | None = quantity("share of training pairs an epoch leaves out")
     steps_per_epoch: int = quantity("optimiser steps of an epoch")
+    coverage: EpochCoverage | None = None
 
 
 def measure(probe: Probe) -> WindowLengths:
     """Count real events per row, and the pairs that no row holds."""
-    windows: WindowMatch = probe.evidence(match_windows)
+    try:
+        coverage = probe.evidence(epoch_coverage.measure)
+    except NotMeasuredError:
+        coverage = None
     lengths = np.concatenate([b.mask.sum(dim=1).cpu().numpy() for b in probe.all_batches])
     asked = np.concatenate([b.asked.sum(dim=1).cpu().numpy() for b in probe.all_batches])
     if not len(lengths):
@@ -48,6 +52,7 @@ def measure(probe: Probe) -> WindowLengths:
         median_length=float(np.median(lengths)),
         longest=int(lengths.max()),
         declared_longest=declared.max_seq_len,
-        lost_share=None if windows.covered_share is None else 1.0 - windows.covered_share,
+        lost_share=None if coverage is None else 1.0 - coverage.covered_share,
         steps_per_epoch=-(-len(probe.all_batches) // max(declared.accumulate_steps, 1)),
+        coverage=coverage,
     )

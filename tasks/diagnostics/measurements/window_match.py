@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tasks.data.prepared import PackedSequences, PreparedData
-from tasks.diagnostics.probe import MAX_BATCHES, Probe
+from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotApplicableError
 from tasks.diagnostics.question import quantity
 from tasks.diagnostics.subject import Batch
@@ -24,11 +24,11 @@ class WindowMatch:
     wrong_targets: int = quantity("targets that are not the next event")
     targets_equal_input: int = quantity("targets equal to their own input")
     targets_beyond_training: int = quantity("targets after the end of the training sequence")
-    covered_share: float | None = quantity("share of the pairs an epoch should hold")
-    repeated_pairs: int | None = quantity("pairs an epoch holds more than once")
     first_foreign: str = ""
     first_leak: str = ""
     first_wrong: str = ""
+    pairs: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """(input, target) pairs found, as often as they were: places in the flat training items."""
 
 
 class _Sequences:
@@ -42,6 +42,11 @@ class _Sequences:
         self.joined = np.zeros(len(self.items) + len(train) + 1, dtype=np.int64)
         self.joined[np.arange(len(self.items)) + owner + 1] = self.items
         self.text = self.joined.tobytes()
+
+    def places(self, joined: np.ndarray) -> np.ndarray:
+        """Turn positions in `joined` into places in the flat items: one border less per owner."""
+        borders = self.offsets[:-1] + np.arange(len(self.offsets) - 1)
+        return joined - np.searchsorted(borders, joined, side="left")
 
     def find(self, run: np.ndarray, user: int | None) -> list[int]:
         """Return positions in `joined` where `run` starts, at most 50."""
@@ -94,7 +99,6 @@ def measure(probe: Probe) -> WindowMatch:
                 first_wrong = f"{place}, position {int(wrong.argmax())}"
             if starts:
                 pairs.append(start + np.flatnonzero(asked & ~wrong))
-    covered, repeated = _coverage(probe, pairs)
     return WindowMatch(
         num_rows=counts["rows"],
         num_targets=counts["targets"],
@@ -103,11 +107,10 @@ def measure(probe: Probe) -> WindowMatch:
         wrong_targets=counts["wrong"],
         targets_equal_input=counts["same"],
         targets_beyond_training=counts["beyond"],
-        covered_share=covered,
-        repeated_pairs=repeated,
         first_foreign=first_foreign,
         first_leak=first_leak,
         first_wrong=first_wrong,
+        pairs=sequences.places(np.concatenate(pairs)) if pairs else np.zeros(0, dtype=np.int64),
     )
 
 
@@ -156,19 +159,3 @@ def _expected(
     misses = [int((asked & (targets != candidate)).sum()) for candidate in candidates]
     best = int(np.argmin(misses))
     return candidates[best], starts[best]
-
-
-def _coverage(probe: Probe, pairs: list[np.ndarray]) -> tuple[float | None, int | None]:
-    """Share of expected pairs seen in the epoch, and pairs seen twice; None when cut short.
-
-    Expected are all pairs of a sequence or, where programs keep the most recent events only, as
-    many as `max_seq_len` allows: the fewer of the two, per sequence.
-    """
-    if len(probe.all_batches) >= MAX_BATCHES:
-        return None, None
-    lengths = np.asarray(probe.data.train.lengths) - 1
-    limit = probe.subject.declared.max_seq_len
-    expected = int(np.minimum(np.maximum(lengths, 0), limit).sum())
-    seen = np.concatenate(pairs) if pairs else np.zeros(0, dtype=np.int64)
-    distinct = len(np.unique(seen))
-    return (min(1.0, distinct / expected) if expected else None), len(seen) - distinct

@@ -3,16 +3,22 @@
 Reads: the windows of an epoch beside the training sequences; the declared longest window; epochs on
 record; in the deep mode, where a training has no skill, one of four times as many steps.
 
-Rule: no window is longer than declared, and an epoch leaves out no more than 2 % of the pairs that
-a window of that length could hold (exact counts). A training that its budget ended, not validation,
-while its loss was falling and before it learned what it was shown, needs no less than a quarter of
-the gain of transition counts (paired over users); where it has less and four times as many steps
-have half of it (two seeds), the length is the cause. One that ended before the declared epochs
-though validation did not end it is suspect: it may have been stopped by hand.
+Rule: no window is longer than declared; an epoch leaves out no more than 2 % of the pairs it should
+hold, and holds no more than 2 % of those of short sequences twice; no sequence is left out by three
+epochs; no two batches have one seed (exact counts). An epoch should hold all pairs, or of each
+sequence as many as a window does, whichever its long sequences show to be meant.
+
+A training that its budget ended, not validation, while its loss was falling and before it learned
+what it was shown, needs no less than a quarter of the gain of transition counts (paired over
+users); where it has less and four times as many steps have half of it (two seeds), the length is
+the cause. One that ended before the declared epochs though validation did not end it is suspect: it
+may have been stopped by hand.
 
 Limits: 2 %: dropping the last incomplete batch of an epoch loses up to a batch of rows, which is
-below that in all but tiny data sets; there the limit is one batch. A quarter of the gain of
-transition counts, as in `validation_improves`.
+below that in all but tiny data sets; there the limit is one batch, where all batches are equally
+large and no more sequences are incomplete than one holds. Such a batch, dropped by chance three
+times running, leaves out a number of sequences that is known to five standard deviations. A quarter
+of the gain of transition counts, as in `validation_improves`.
 
 The same picture from elsewhere: windows that decode to nothing can't be counted as covered
 (`formats_consistent`).
@@ -34,6 +40,7 @@ from tasks.diagnostics.measurements.cure_checks import (
     cure_check,
     look_for_cures,
 )
+from tasks.diagnostics.measurements.epoch_coverage import one_batch
 from tasks.diagnostics.measurements.skill import REACHED, Skill
 from tasks.diagnostics.measurements.window_lengths import WindowLengths
 from tasks.diagnostics.probe import MAX_BATCHES, Probe
@@ -42,6 +49,9 @@ from tasks.diagnostics.question import Limits, Question, quantity
 
 LIMITS = {
     "lost": Limit(0.02, "an incomplete last batch may be dropped"),
+    "twice": Limit(0.02, "a last batch may be filled up"),
+    "never": Limit(0, "what a last batch dropped by chance leaves out three times running"),
+    "seeds": Limit(0, "identity: a seed of its own for every batch"),
     "too_long": Limit(0, "declared longest window"),
     "epochs": Limit(0, "declared epochs, unless validation ends the training"),
     "longer": Limit(REACHED, "share below which a training counts as one without skill"),
@@ -106,20 +116,8 @@ def _cured(evidence: Evidence) -> bool:
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
-    """Nothing lost, nothing longer than declared."""
+    """Nothing lost, nothing twice, nothing longer than declared."""
     windows = evidence.windows
-    room = max(limits["lost"].value, 1.0 / evidence.num_batches if evidence.num_batches > 1 else 0)
-    lost = exact(
-        "share of training pairs that an epoch leaves out",
-        windows.lost_share,
-        Limit(room, limits["lost"].source),
-        "pad",
-        "compare windows with train.shared.max_seq_len: are they cut shorter, or events skipped?",
-        where=f"longest window {windows.longest}, declared {windows.declared_longest}",
-        missing=f"an epoch of fewer than {MAX_BATCHES} batches",
-        essential=False,
-        explained_by=("format", "order", "align", "encode"),
-    )
     longer = exact(
         "inputs of the longest window beyond the declared length",
         max(0, windows.longest - windows.declared_longest),
@@ -166,7 +164,58 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         limit=limits["longer"],
         breach="faulty" if _cured(evidence) else "suspect",
     )
-    return QUESTION.finding(evidence, lost, longer, epochs, unfinished, more)
+    held = _held(evidence, limits)
+    return QUESTION.finding(evidence, *held, longer, epochs, unfinished, more)
+
+
+def _held(evidence: Evidence, limits: Limits) -> tuple[Check, ...]:
+    """Every pair is held by an epoch, once, and by no epoch's noise of another one."""
+    windows, epoch = evidence.windows, evidence.windows.coverage
+    missing = f"an epoch of fewer than {MAX_BATCHES} batches"
+    earlier = ("format", "order", "align", "encode")
+    lost = exact(
+        "share of training pairs that an epoch leaves out",
+        windows.lost_share,
+        one_batch(limits["lost"], evidence.num_batches, bool(epoch and epoch.batch_dropped)),
+        "pad",
+        "compare windows with train.shared.max_seq_len: are they cut shorter, or events skipped?",
+        where=f"longest window {windows.longest}, declared {windows.declared_longest}",
+        missing=missing,
+        essential=False,
+        explained_by=earlier,
+    )
+    twice = exact(
+        "share of the pairs of short sequences that an epoch holds more than once",
+        epoch.repeated_share if epoch else None,
+        one_batch(limits["twice"], evidence.num_batches, bool(epoch and epoch.batch_filled)),
+        "batching",
+        "draw users without replacement: one that is drawn twice weighs twice",
+        missing=f"{missing}, and sequences that fit one window",
+        essential=False,
+        explained_by=(*earlier, "split", "pad"),
+    )
+    never = exact(
+        "number of training sequences that none of three epochs holds",
+        epoch.never_seen if epoch else None,
+        Limit(epoch.by_chance if epoch else 0, limits["never"].source),
+        "batching",
+        "shuffle before an incomplete batch is dropped, anew in every epoch",
+        unit="sequences",
+        missing=f"{missing}, and the user of every row",
+        essential=False,
+        explained_by=earlier,
+    )
+    seeds = exact(
+        "number of batches of two epochs whose seed another batch has",
+        epoch.repeated_seeds if epoch else None,
+        limits["seeds"],
+        "batching",
+        "derive a batch's seed from seed, epoch and number: noise that repeats is learned",
+        unit="batches",
+        missing=f"{missing}, and batches that bring a seed",
+        essential=False,
+    )
+    return lost, twice, never, seeds
 
 
 QUESTION = Question(

@@ -70,6 +70,7 @@ def judge(evidence: IdMap, limits: Limits) -> Finding:
         "sort raw ids before numbering them; no sets, no hash()",
         missing="`prepare`, to run it a second time",
         essential=False,
+        explained_by=("stochastic",),
     )
     return QUESTION.finding(evidence, several, split, labels, again)
 

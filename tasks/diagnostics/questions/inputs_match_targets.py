@@ -4,8 +4,10 @@ Reads: every training window beside the prepared sequences; held-out rows beside
 histories.
 
 Rule: a window is a run of consecutive events of one user and each target is the event right after
-its input; no held-out row is a training row or part of its own history; no target is earlier than
-its history; under a temporal split no training event is later than the first target. All exact.
+its input; no held-out row is a training row or part of its own history, or held out twice; held-out
+rows are their user's own; no target is earlier than its history, and none of validation later than
+the user's test target; under a temporal split no training event is later than the first target. All
+exact.
 
 Limits: zero. Rows identify events: repeats of an item and equal times are no leak. Under
 leave-one-out, training events of other users later than a test event are normal (Ji et al. 2020);
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.diagnostics.finding import Finding, Limit, exact
+from tasks.diagnostics.finding import Check, Finding, Limit, exact
 from tasks.diagnostics.measurements import inference_oracle, split_overlap, window_match
 from tasks.diagnostics.measurements.split_overlap import SplitOverlap
 from tasks.diagnostics.measurements.window_match import WindowMatch
@@ -60,7 +62,7 @@ def measure(probe: Probe) -> Evidence:
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """No window, target or held-out row out of place."""
-    windows, split, limit = evidence.windows, evidence.split, limits["count"]
+    windows, limit = evidence.windows, limits["count"]
     targets = exact(
         "number of targets that are not the event right after their input",
         windows.wrong_targets,
@@ -81,6 +83,30 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         where=windows.first_foreign,
         explained_by=("pad",),
     )
+    leaking = exact(
+        "number of windows that hold held-out events of their user",
+        windows.leaking_rows,
+        limit,
+        "split",
+        "cut windows from training events alone",
+        unit="windows",
+        where=windows.first_leak,
+        explained_by=("format",),
+    )
+    return QUESTION.finding(
+        evidence,
+        targets,
+        foreign,
+        leaking,
+        *_known(evidence, limit),
+        *_apart(evidence.split, limit),
+        *_in_time(evidence, limit),
+    )
+
+
+def _known(evidence: Evidence, limit: Limit) -> tuple[Check, Check]:
+    """No held-out event is known to training, or to the history it is predicted from."""
+    split = evidence.split
     known = exact(
         "number of held-out events that training or their own history knows",
         split.heldout_in_training + split.target_in_history,
@@ -100,16 +126,37 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         missing="`make_histories` and `score`",
         essential=False,
     )
-    leaking = exact(
-        "number of windows that hold held-out events of their user",
-        windows.leaking_rows,
+    return known, shown
+
+
+def _apart(split: SplitOverlap, limit: Limit) -> tuple[Check, Check]:
+    """Every event is held out once, and for its own user."""
+    twice = exact(
+        "number of events that are the target of more than one example",
+        split.held_out_twice,
         limit,
         "split",
-        "cut windows from training events alone",
-        unit="windows",
-        where=windows.first_leak,
-        explained_by=("format",),
+        "hold every event out once: what validation chose by is no test (tasks/data/splits.py)",
+        unit="events",
+        where=split.first_twice,
+        explained_by=("order", "time"),
     )
+    others = exact(
+        "number of held-out events that the log gives to another user",
+        split.of_other_users,
+        limit,
+        "split",
+        "keep users, targets and histories of an example together when examples are reordered",
+        unit="events",
+        where=split.first_other,
+        explained_by=("order", "encode"),
+    )
+    return twice, others
+
+
+def _in_time(evidence: Evidence, limit: Limit) -> tuple[Check, Check, Check]:
+    """Targets come after what they are predicted from, and test after validation."""
+    split = evidence.split
     early = exact(
         "number of targets earlier than the history they are predicted from",
         split.target_before_history,
@@ -117,6 +164,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "split",
         "hold out the last events by time, not random ones",
         unit="targets",
+        explained_by=("order", "time"),
+    )
+    after = exact(
+        "number of users whose validation target is later than their test target",
+        split.val_after_test,
+        limit,
+        "split",
+        "validate on what comes before the test: choose by the past, test on the future",
+        unit="users",
         explained_by=("order", "time"),
     )
     late = exact(
@@ -128,7 +184,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit="events",
         proof="" if evidence.is_temporal else "the split is per user, not by time",
     )
-    return QUESTION.finding(evidence, targets, foreign, leaking, known, shown, early, late)
+    return early, after, late
 
 
 QUESTION = Question(

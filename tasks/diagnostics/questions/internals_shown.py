@@ -7,11 +7,13 @@ Rule: every promised quantity is there (loss, rate, validation; per step gradien
 gates where the model has any); none of those that move with the weights stands still; epochs are
 numbered one by one; parameters, data, epochs and steps are those of this run; the norm of all
 gradients is that of its groups, a step is called clipped exactly where its norm is above the limit,
-and norms are those from before clipping; an epoch's loss lies near its steps'.
+and norms are those from before clipping; an epoch's loss lies near its steps', no two epochs have
+one loss, and the loss of the weights kept from an epoch lies between its own and the next one's.
 
-Limits: zero, but for two: a raw norm equals the clipping limit to four digits in next to no step,
+Limits: zero, but for three: a raw norm equals the clipping limit to four digits in next to no step,
 so a fifth of them shows norms from after clipping; half of the epochs with a loss farther from
-their recorded steps' range than that range is wide.
+their recorded steps' range than that range is wide; a tenth of the whole fall of the loss for the
+weights' way through an epoch and for noise.
 
 The same picture from elsewhere: a training that does not move (`gradients_flow`) has frozen curves
 too.
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
 from tasks.diagnostics.measurements import training_records
+from tasks.diagnostics.measurements.recorded_loss import SLACK
 from tasks.diagnostics.measurements.training_records import TrainingRecords
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.question import Limits, Question
@@ -31,6 +34,7 @@ LIMITS = {
     "count": Limit(0, "identity of what is promised, and of one run"),
     "at_limit": Limit(0.2, "a raw norm equals the limit to four digits in next to no step"),
     "apart": Limit(0.5, "an epoch's loss is the mean of its steps'"),
+    "outside": Limit(SLACK, "an epoch's weights lie between its steps and the next one's"),
 }
 NO_STEPS = "a record of single steps (steps.jsonl)"
 
@@ -79,6 +83,11 @@ def judge(evidence: TrainingRecords, limits: Limits) -> Finding:
             evidence.first_frozen or (steps.first_frozen if steps else ""),
         ),
         counted(
+            "number of epochs with the loss of the one before, to the last digit",
+            evidence.repeated,
+            "record an epoch's own loss, after its last step",
+        ),
+        counted(
             "number of epochs that do not follow the one before",
             evidence.misnumbered,
             "cut the records back to the checkpoint when a training resumes",
@@ -109,8 +118,8 @@ def judge(evidence: TrainingRecords, limits: Limits) -> Finding:
     return QUESTION.finding(evidence, *checks)
 
 
-def _near(evidence: TrainingRecords, limits: Limits) -> tuple[Check, Check]:
-    steps = evidence.steps
+def _near(evidence: TrainingRecords, limits: Limits) -> tuple[Check, Check, Check]:
+    steps, kept = evidence.steps, evidence.loss
     at_limit = exact(
         "share of steps whose recorded norm is the clipping limit itself",
         steps.at_limit if steps else None,
@@ -131,7 +140,25 @@ def _near(evidence: TrainingRecords, limits: Limits) -> tuple[Check, Check]:
         essential=False,
         advice=("record the mean over the epoch's targets",),
     )
-    return at_limit, apart
+    weights = Check(
+        name="distance of the kept weights' loss from the epochs it should lie between, in falls",
+        value=kept.outside if kept else None,
+        unit="of the whole fall of the loss",
+        limit=limits["outside"],
+        stage="monitoring",
+        rule="oracle",
+        missing="epochs with a loss, and which of them the weights are from",
+        essential=False,
+        where=f"recorded {kept.recorded:.4g}, then {kept.following:.4g}, found {kept.found:.4g}"
+        if kept
+        else "",
+        explained_by=(
+            *("optimiser", "gradient_flow", "learning_rate", "numeric", "stochastic", "state"),
+            *("inference", "metric", "split", "loss", "regularisation", "batching"),
+        ),
+        advice=("record the mean of this epoch's losses, over the targets they were computed on",),
+    )
+    return at_limit, apart, weights
 
 
 QUESTION = Question(

@@ -30,6 +30,7 @@ from tasks.diagnostics.measurements import (
     window_lengths,
 )
 from tasks.diagnostics.measurements.dims_sweep import DimsSweep
+from tasks.diagnostics.measurements.epoch_coverage import one_batch
 from tasks.diagnostics.measurements.inference_oracle import InferenceOracle
 from tasks.diagnostics.measurements.log_coverage import LogCoverage
 from tasks.diagnostics.measurements.window_lengths import WindowLengths
@@ -78,11 +79,11 @@ def measure(probe: Probe) -> Evidence:
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Nothing lost on the way."""
-    room = max(limits["lost"].value, 1.0 / evidence.num_batches if evidence.num_batches > 1 else 0)
+    epoch = evidence.windows.coverage
     lost = exact(
         "share of training pairs that an epoch leaves out",
         evidence.windows.lost_share,
-        Limit(room, limits["lost"].source),
+        one_batch(limits["lost"], evidence.num_batches, bool(epoch and epoch.batch_dropped)),
         "pad",
         "compare the longest window with train.shared.max_seq_len",
         where=f"longest window {evidence.windows.longest}, "
@@ -103,12 +104,12 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
     )
     histories = evidence.histories
     other = exact(
-        "number of test users scored on another history than the split gives",
+        "number of histories at scoring that are not those the split gives",
         None if histories is None else histories.wrong_histories,
         limits["count"],
         "split" if histories is not None and histories.knows_targets else "inference",
         "hand the last train.shared.max_seq_len events before the target to the model",
-        unit="users",
+        unit="histories",
         where="" if histories is None else histories.first_wrong,
         missing="`make_histories` and `score`",
         essential=False,

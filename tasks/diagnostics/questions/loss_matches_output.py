@@ -6,7 +6,7 @@ an independent float64 form of the declared loss.
 Rule: the identities of the declared loss hold: its gradient by the logits; its value at equal
 logits (ln V for the full cross-entropy, ln 2 per pair or item for BPR and BCE) and at perfect ones;
 no change when all logits rise together, where the loss is a softmax or a difference; nothing from
-positions without a target. Exact.
+positions without a target, and from every item alike where it is the target. Exact.
 
 Limits: float32 rounding, 1e-6 relative; 1e-3 leaves three orders.
 
@@ -60,6 +60,12 @@ def judge(evidence: LogitIdentities, limits: Limits) -> Finding:
             evidence.shift,
             "remove what bounds or normalises logits before the loss",
             proof="" if evidence.shift is not None else f"{evidence.loss_name} is not invariant",
+        ),
+        identity(
+            "largest relative error of the gradient where one of all items is the target",
+            evidence.by_item,
+            "look for an item that is left out or weighted, such as by ignore_index",
+            proof="" if evidence.by_item is not None else "the loss draws negatives",
         ),
         identity(
             "share of the gradient at positions without a target",

@@ -4,12 +4,16 @@ Reads: negatives for the batches of several epochs, 20,000 draws; training count
 training items.
 
 Rule: every draw is an item, as many per set as declared, with the stated probability; a declared
-exclusion of the user's own items leaves none of them in; draws are new for every batch and epoch
-(exact). Their distribution is the declared one (chi-square over groups of items, with a floor for
-the distance). Not applicable where the loss equals the full cross-entropy, which is the proof.
+exclusion of the user's own items leaves none of them in; draws are new for every batch and epoch,
+and no group of items that 50 draws should fall on has none (exact). Where inputs and targets of a
+batch are all set to one rare item, negatives are not that item (an intervention). Their
+distribution is the declared one (chi-square over groups of items, with a floor for the distance).
+Not applicable where the loss equals the full cross-entropy, which is the proof.
 
-Limits: total variation 0.05 over 20 groups: 20,000 draws from the right distribution give 0.01.
-Stated probabilities are logarithms in float32, 1e-3.
+Limits: fifty draws that are due miss a group with probability e^-50; a negative that is taken from
+a batch of one item is that item, one from the catalogue with its own probability. Total variation
+0.05 over 20 groups: 20,000 draws from the right distribution give 0.01. Stated probabilities are
+logarithms in float32, 1e-3.
 
 The same picture from elsewhere: training counts that include held-out events shift the declared
 distribution (`inputs_match_targets`).
@@ -28,6 +32,7 @@ from tasks.diagnostics.question import Limits, Question
 LIMITS = {
     "count": Limit(0, "declared: items only, this many, none of the user's own"),
     "log_q": Limit(1e-3, "identity; float32 logarithms"),
+    "follows": Limit(0.05, "above the item's own probability; draws don't follow the batch"),
     "repeats": Limit(0.5, "independent draws never coincide"),
     "distance": Limit(0.05, "20,000 right draws give 0.01 over 20 groups"),
 }
@@ -80,7 +85,24 @@ def judge(evidence: Negatives, limits: Limits) -> Finding:
         "negatives",
         "seed draws by epoch and batch, not once",
     )
-    return QUESTION.finding(evidence, outside, own, stated, fresh, distribution)
+    never = exact(
+        "number of groups of items never drawn where 50 draws were to be expected",
+        evidence.never_drawn,
+        limits["count"],
+        "negatives",
+        "draw from the whole catalogue: compare the sampler's range with 1..num_items",
+        unit="groups",
+    )
+    follows = Check(
+        name="share of draws that are the one item all inputs and targets were set to",
+        value=evidence.follows_targets,
+        unit="",
+        limit=Limit(evidence.expected_share + limits["follows"].value, limits["follows"].source),
+        stage="negatives",
+        rule="intervention",
+        advice=("draw from the declared distribution, not from the batch",),
+    )
+    return QUESTION.finding(evidence, outside, own, stated, fresh, never, follows, distribution)
 
 
 QUESTION = Question(

@@ -4,8 +4,8 @@ Reads: scores, loss and gradients of real rows with more padding, with other con
 mask, and the program's ranking when padding scores highest.
 
 Rule: more padding changes no score of a real event and no loss; what stands behind the mask
-changes neither; the padding row of the item embedding gets no gradient; padding takes no rank.
-Identities of a correct mask, tried with shaken weights.
+changes neither; the padding row of the item embedding gets no gradient; padding takes no rank, and
+no padded position asks for an item. Identities of a correct mask, tried with shaken weights.
 
 Limits: float32 rounding, which differs a little between batch widths: below 1e-6 of the spread of
 the scores; 1e-4 leaves two orders. Healthy models measured 0 to 3e-7.
@@ -34,6 +34,7 @@ LIMITS = {
     "loss": Limit(1e-4, "identity; float32 rounding stays below 1e-6"),
     "gradient": Limit(1e-6, "identity; the padding row takes part in nothing"),
     "ranks": Limit(0, "identity; padding is no item"),
+    "targets": Limit(0, "identity; nothing follows an event that is none"),
     "mask": Limit(0, "identity; a position is real exactly where it holds an item"),
 }
 
@@ -44,6 +45,7 @@ class Evidence:
 
     swap: PaddingSwap
     mask_mismatches: int = quantity("positions where mask and item id disagree")
+    padded_targets: int = quantity("positions that ask for an item though their input is padding")
     moved_ranks: float | None = quantity("share of ranks that a high padding score changes")
 
 
@@ -56,6 +58,7 @@ def measure(probe: Probe) -> Evidence:
     return Evidence(
         swap=probe.evidence(padding_swap.measure),
         mask_mismatches=probe.evidence(batch_format.measure).padding_mismatches,
+        padded_targets=probe.evidence(batch_format.measure).padded_targets,
         moved_ranks=moved,
     )
 
@@ -109,6 +112,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             "derive the mask from the lengths once and use it everywhere",
             unit="positions",
             explained_by=("encode",),
+        ),
+        exact(
+            "number of padded positions that ask for an item",
+            evidence.padded_targets,
+            limits["targets"],
+            "pad",
+            "give padded positions the target 0, or leave them out of the loss by the mask",
+            unit="positions",
+            explained_by=("encode", "format"),
         ),
         _optional(
             "share of ranks that a high padding score changes",

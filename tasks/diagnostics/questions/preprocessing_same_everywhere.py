@@ -2,12 +2,12 @@
 
 Reads: the encoding of every split joined with the log; a second preparation in which held-out
 items were exchanged; the scores of test users by the program's path and by plain inference; the
-first batches of an epoch, made twice.
+log prepared twice and the first batches of an epoch made twice.
 
 Rule: a raw item has one id in every split; exchanging held-out items leaves every training array
 byte-identical (an intervention on nothing but held-out rows); the history a user is scored on is
-the user's own, as the split says, and its score is that of plain, unpadded inference; the batches
-of a seed and an epoch are the same when they are made again.
+the user's own, as the split says, and its score is that of plain, unpadded inference; the same log
+is prepared the same again, and so are the batches of a seed and an epoch.
 
 Limits: zero for ids, arrays and histories; 1e-3 of the spread for scores (float32 sums in other
 batch shapes differ by 1e-6).
@@ -29,11 +29,13 @@ from tasks.diagnostics.measurements import (
     inference_oracle,
     log_coverage,
     repeated_batches,
+    repeated_preparation,
 )
 from tasks.diagnostics.measurements.deletion import Deletion
 from tasks.diagnostics.measurements.id_map import IdMap
 from tasks.diagnostics.measurements.inference_oracle import InferenceOracle
 from tasks.diagnostics.measurements.repeated_batches import RepeatedBatches
+from tasks.diagnostics.measurements.repeated_preparation import RepeatedPreparation
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, NotOfferedError
 from tasks.diagnostics.question import Limits, Question, quantity
@@ -53,6 +55,8 @@ class Evidence:
     deletion: Deletion | None
     no_deletion: str
     repeated: RepeatedBatches
+    again: RepeatedPreparation | None
+    not_again: str
     lost_events: int | None = quantity("events of the log in no sequence, without a filter")
 
 
@@ -67,12 +71,19 @@ def measure(probe: Probe) -> Evidence:
         lost = probe.evidence(log_coverage.measure).lost_events
     except (NotOfferedError, NotApplicableError, NotMeasuredError):
         lost = None
+    again, not_again = None, ""
+    try:
+        again = probe.evidence(repeated_preparation.measure)
+    except (NotOfferedError, NotMeasuredError) as error:
+        not_again = str(error)
     return Evidence(
         ids=probe.evidence(id_map.measure),
         inference=probe.evidence(inference_oracle.measure),
         deletion=found,
         no_deletion=reason,
         repeated=probe.evidence(repeated_batches.measure),
+        again=again,
+        not_again=not_again,
         lost_events=lost,
     )
 
@@ -88,12 +99,12 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit="events",
     )
     histories = exact(
-        "number of test users scored on another history than the split gives",
+        "number of histories at scoring that are not those the split gives",
         evidence.inference.wrong_histories,
         limits["count"],
         "split" if evidence.inference.knows_targets else "inference",
         "compare make_histories with training plus held-out events of one user",
-        unit="users",
+        unit="histories",
         where=evidence.inference.first_wrong,
         explained_by=("encode", "pad"),
     )
@@ -145,7 +156,20 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "derive the order of windows from seed and epoch; seed the workers of a loader",
         unit="batches",
     )
-    return QUESTION.finding(evidence, ids, lost, scope, intervention, histories, scores, repeated)
+    again = exact(
+        "number of prepared arrays that differ when the same log is prepared again",
+        evidence.again.different if evidence.again else None,
+        limits["count"],
+        "stochastic",
+        "sort stably by user, time and row; number sorted ids; draw nothing without a seed",
+        unit="arrays",
+        where=evidence.again.first_different if evidence.again else "",
+        missing=evidence.not_again,
+        essential=False,
+    )
+    return QUESTION.finding(
+        evidence, ids, lost, scope, intervention, histories, scores, repeated, again
+    )
 
 
 def _intervention(evidence: Evidence, limits: Limits) -> Check:
@@ -163,6 +187,7 @@ def _intervention(evidence: Evidence, limits: Limits) -> Check:
         where="" if found is None else found.first_changed,
         missing=evidence.no_deletion,
         essential=False,
+        explained_by=("stochastic",),
         advice=("fit filters, vocabularies and statistics on training rows alone",),
     )
 

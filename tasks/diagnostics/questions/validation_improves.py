@@ -8,10 +8,11 @@ Rule: where transition counts beat popularity, a model that has learned its trai
 at least a quarter of their gain (paired over users). One that came to rest without learning them is
 suspect: models rest at popularity's level for a while before they find any order. One that is
 still learning is not judged, nor is anything where transitions do not beat popularity. The weights
-handed over validate as the record says of the best epoch, and that epoch is the best of its metric
-(identities). Where they do not, the record may be that of the test split; where another epoch's
-record is theirs, or the last weights validate as recorded, other weights are scored than were
-chosen; else the metric is another one.
+handed over validate as the record says of the best epoch, that epoch is the best of its metric, and
+the reported test metrics are those of these weights (identities). Where they validate otherwise,
+the record may be that of the test split; where another epoch's record is theirs, or the last
+weights validate as recorded, other weights are scored than were chosen; else the metric is another
+one.
 
 Limits: a quarter of the gain of transition counts, tested one-sided: healthy trainings measured 0.8
 and more of it. Validation again: two users' worth, or 0.001 where there are many: arithmetic of
@@ -27,8 +28,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit
-from tasks.diagnostics.measurements import handed_over, skill, trained_out
+from tasks.diagnostics.measurements import handed_over, reported_test, skill, trained_out
 from tasks.diagnostics.measurements.handed_over import HandedOver
+from tasks.diagnostics.measurements.reported_test import ReportedTest
 from tasks.diagnostics.measurements.skill import REACHED, Skill
 from tasks.diagnostics.measurements.trained_out import TrainedOut
 from tasks.diagnostics.probe import Probe
@@ -51,6 +53,8 @@ class Evidence:
     state: TrainedOut
     handed_over: HandedOver | None
     lacking: str = ""
+    test: ReportedTest | None = None
+    untold: str = ""
 
 
 def measure(probe: Probe) -> Evidence:
@@ -59,11 +63,17 @@ def measure(probe: Probe) -> Evidence:
         weights, lacking = probe.evidence(handed_over.measure), ""
     except (NotMeasuredError, NotOfferedError) as problem:
         weights, lacking = None, str(problem)
+    try:
+        test, untold = probe.evidence(reported_test.measure), ""
+    except (NotMeasuredError, NotOfferedError) as problem:
+        test, untold = None, str(problem)
     return Evidence(
         skill=probe.evidence(skill.measure),
         state=probe.evidence(trained_out.measure),
         handed_over=weights,
         lacking=lacking,
+        test=test,
+        untold=untold,
     )
 
 
@@ -117,7 +127,26 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         explained_by=("monitoring",),
         advice=("compare epochs by the monitored metric, larger is better",),
     )
-    return QUESTION.finding(evidence, share, same, best)
+    return QUESTION.finding(evidence, share, same, best, _reported(evidence, limits))
+
+
+def _reported(evidence: Evidence, limits: Limits) -> Check:
+    """The test metrics in the report are those of the weights handed over."""
+    test = evidence.test
+    room = 2.0 / test.num_examples if test else 0.0
+    return Check(
+        name="difference between reported test metrics and those of the weights handed over",
+        value=test.difference if test else None,
+        unit="",
+        limit=Limit(max(limits["same"].value, room), limits["same"].source),
+        stage="metric",
+        rule="oracle",
+        where=test.worst_metric if test else "",
+        missing=evidence.untold,
+        essential=False,
+        explained_by=("stochastic", "state", "batch", "inference", "split"),
+        advice=("evaluate the weights that are kept, once, after training has chosen them",),
+    )
 
 
 def _place(weights: HandedOver | None) -> Stage:

@@ -20,6 +20,7 @@ from tasks.diagnostics.questions import (
     sequences_long_enough,
     timestamps_aligned,
 )
+from tasks.faults.planting import from_rows
 
 BY_ID = {question.id: question for question in QUESTIONS}
 
@@ -193,12 +194,14 @@ def test_times_the_model_does_not_read_are_not_asked_of_batches(healthy: Probe) 
     assert question.judge(evidence, question.limits).verdict == "undetermined"
 
 
-def test_lost_pairs_at_the_limit(healthy: Probe) -> None:
+@pytest.mark.parametrize("dropped", [True, False], ids=["a batch dropped", "no batch dropped"])
+def test_lost_pairs_at_the_limit(healthy: Probe, dropped: bool) -> None:
     question = batch_and_length_suit.QUESTION
     evidence = question.measure(healthy)
-    room = max(0.02, 1 / evidence.num_batches)
+    coverage = dataclasses.replace(evidence.windows.coverage, batch_dropped=dropped)
+    room = max(0.02, 1 / evidence.num_batches) if dropped else 0.02
     for share, verdict in ((room, "healthy"), (room + 0.001, "faulty")):
-        windows = dataclasses.replace(evidence.windows, lost_share=share)
+        windows = dataclasses.replace(evidence.windows, lost_share=share, coverage=coverage)
         changed = dataclasses.replace(evidence, windows=windows)
         assert question.judge(changed, question.limits).verdict == verdict
 
@@ -228,3 +231,128 @@ def test_batches_drawn_from_the_global_generator_can_be_made_again(toy) -> None:
 
     probe = Probe(toy(make_batches=by_global_seed))
     assert answer(preprocessing_same_everywhere.QUESTION, probe).verdict == "healthy"
+
+
+def validated_on_test(data):
+    return {"val": dataclasses.replace(data.test, name="val")}
+
+
+def splits_exchanged(data):
+    return {
+        "val": dataclasses.replace(data.test, name="val"),
+        "test": dataclasses.replace(data.val, name="test"),
+    }
+
+
+def of_the_next_user(data):
+    return {"test": dataclasses.replace(data.test, users=np.roll(data.test.users, 1))}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (validated_on_test, "target of more than one example"),
+        (splits_exchanged, "later than their test target"),
+        (of_the_next_user, "gives to another user"),
+    ],
+    ids=["held out twice", "tested first", "of the next user"],
+)
+def test_splits_that_are_mixed_up_are_found(toy, change, words: str) -> None:
+    finding = answer(inputs_match_targets.QUESTION, with_data(toy, change))
+    assert (finding.verdict, finding.stage) == ("faulty", "split")
+    assert any(words in check.name for check in finding.checks if check.broken)
+
+
+def test_histories_of_validation_are_compared_too(toy) -> None:
+    original = toy().make_histories
+
+    def with_target(data, split, index, max_len):
+        return original(data, data.test if split.name == "val" else split, index, max_len)
+
+    probe = Probe(toy(make_histories=with_target))
+    finding = answer(preprocessing_same_everywhere.QUESTION, probe)
+    assert (finding.verdict, finding.stage) == ("faulty", "split")
+    assert "val split" in finding.sentence
+
+
+def test_a_preparation_that_draws_lots_is_found(toy) -> None:
+    original, rng = toy().prepare, np.random.default_rng(0)
+
+    def in_any_order(log):
+        order = rng.permutation(len(log))
+        return from_rows(original(log.keep(order)), order)
+
+    finding = answer(preprocessing_same_everywhere.QUESTION, Probe(toy(prepare=in_any_order)))
+    assert (finding.verdict, finding.stage) == ("faulty", "stochastic")
+
+
+def epochs_of(toy, choose) -> Probe:
+    """The healthy program with other epochs: `choose(batches of one epoch, epoch)`."""
+    original = toy().make_batches
+
+    def make(prepared, seed, epoch):
+        yield from choose(lambda number: list(original(prepared, seed, number)), epoch)
+
+    return Probe(toy(make_batches=make))
+
+
+def without_last_targets(of, epoch):
+    for batch in of(epoch):
+        targets = batch.targets.clone()
+        targets[torch.arange(len(targets)), batch.lengths - 1] = 0
+        yield batch._replace(targets=targets)
+
+
+def some_twice(of, epoch):
+    batches = of(epoch)
+    again = batches[0]._replace(seed=99_999 + epoch)
+    return [*batches, again]
+
+
+def same_epoch_again(of, epoch):
+    return of(0)
+
+
+@pytest.mark.parametrize(
+    ("choose", "stage"),
+    [(without_last_targets, "pad"), (some_twice, "batching"), (same_epoch_again, "batching")],
+)
+def test_epochs_that_leave_out_or_repeat_are_found(toy, choose, stage: str) -> None:
+    finding = answer(batch_and_length_suit.QUESTION, epochs_of(toy, choose))
+    assert (finding.verdict, finding.stage) == ("faulty", stage)
+
+
+def test_a_last_batch_dropped_anew_in_every_epoch_is_legitimate(toy) -> None:
+    def full_ones(of, epoch):
+        return [batch for batch in of(epoch) if len(batch.item_ids) == 16]
+
+    probe = epochs_of(toy, full_ones)
+    finding = answer(batch_and_length_suit.QUESTION, probe)
+    assert finding.verdict == "healthy", finding.sentence
+    always = epochs_of(toy, lambda of, epoch: [b._replace(seed=b.seed + epoch) for b in of(0)[:-1]])
+    finding = answer(batch_and_length_suit.QUESTION, always)
+    assert (finding.verdict, finding.stage) == ("faulty", "batching")
+
+
+def test_padded_positions_ask_for_nothing(toy) -> None:
+    probe = with_batches(
+        toy, lambda batch: batch._replace(targets=torch.where(batch.mask, batch.targets, 1))
+    )
+    finding = answer(BY_ID["padding_handled"], probe)
+    assert finding.verdict == "faulty"
+    assert any("padded positions that ask" in c.name for c in finding.checks if c.broken)
+
+
+def test_counts_of_an_epoch_at_their_limits(healthy: Probe) -> None:
+    question = batch_and_length_suit.QUESTION
+    evidence = question.measure(healthy)
+    for field, limit, beyond in (
+        ("repeated_share", 0.02, 0.021),
+        ("never_seen", 0, 1),
+        ("repeated_seeds", 0, 1),
+    ):
+        for value, verdict in ((limit, "healthy"), (beyond, "faulty"), (None, "healthy")):
+            coverage = dataclasses.replace(evidence.windows.coverage, **{field: value})
+            windows = dataclasses.replace(evidence.windows, coverage=coverage)
+            changed = dataclasses.replace(evidence, windows=windows)
+            assert question.judge(changed, question.limits).verdict == verdict, field

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from tasks.diagnostics.engine import answer
+from tasks.diagnostics.measurements.recorded_loss import SLACK, RecordedLoss
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.questions.internals_shown import LIMITS, QUESTION, judge, measure
 from tasks.diagnostics.subject import Subject, Trained
 
 Rows = list[dict[str, Any]]
 EPOCHS, PER_EPOCH = 6, 4
+NEW_WEIGHTS = 0.55
+"""Makes the losses of `records` begin where new weights of the toy stand, at ln 30."""
 
 
 def records() -> tuple[Rows, Rows, dict[str, Any]]:
@@ -162,6 +165,8 @@ def test_epochs_that_were_made_and_left_no_row_are_missing(recorded) -> None:
 
 def test_curves_of_weights_that_rest_are_true(recorded) -> None:
     epochs, steps, record = records()
+    for row in (*epochs, *steps):
+        row["train/loss"] += NEW_WEIGHTS
     still = [{**row, "val/ndcg_at_10": 0.2} for row in epochs]
     probe = recorded(still, steps, record | {"best_epoch": 1})
     assert answer(QUESTION, probe).verdict == "faulty"
@@ -171,23 +176,30 @@ def test_curves_of_weights_that_rest_are_true(recorded) -> None:
     assert answer(QUESTION, Probe(subject, "after_training")).verdict == "healthy"
 
 
-def test_records_of_another_data_set_are_found(recorded) -> None:
+def test_an_epoch_shown_twice_is_found(recorded) -> None:
     epochs, steps, record = records()
-    probe = recorded(epochs, steps, record | {"data_hash": "old"})
-    prepared = probe.prepared
-    data = dataclasses.replace(prepared.data, manifest={"data_hash": "new"})
-    ready = dataclasses.replace(prepared, data=data)
-    subject = dataclasses.replace(probe.subject, ready=ready)
-    finding = answer(QUESTION, Probe(subject, "after_training"))
+    for row in epochs:
+        row["train/loss"] += 1e-7 * math.pi
+    assert answer(QUESTION, recorded(epochs, steps, record)).verdict == "healthy"
+    epochs[3]["train/loss"] = epochs[2]["train/loss"]
+    finding = answer(QUESTION, recorded(epochs, steps, record))
     assert finding.verdict == "faulty"
-    assert "data_hash" in finding.sentence
+    assert "to the last digit" in finding.sentence
 
 
-def test_at_the_limits(recorded) -> None:
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(NEW_WEIGHTS, "healthy"), (NEW_WEIGHTS + 0.5, "faulty")]
+)
+def test_the_recorded_loss_is_that_of_the_weights(recorded, shift: float, verdict: str) -> None:
+    epochs, steps, record = records()
+    for row in (*epochs, *steps):
+        row["train/loss"] += shift
+    finding = answer(QUESTION, recorded(epochs, steps, record | {"best_epoch": 1}))
+    assert finding.verdict == verdict, finding.sentence
+
+
+def test_the_loss_of_the_weights_at_the_limit(recorded) -> None:
     evidence = measure(recorded(*records()))
-    assert evidence.steps is not None
-    for share, verdict in ((0.2, "healthy"), (0.21, "faulty")):
-        steps = dataclasses.replace(evidence.steps, at_limit=share)
-        assert judge(dataclasses.replace(evidence, steps=steps), LIMITS).verdict == verdict
-    for share, verdict in ((0.5, "healthy"), (0.51, "faulty")):
-        assert judge(dataclasses.replace(evidence, apart=share), LIMITS).verdict == verdict
+    for outside, verdict in ((SLACK, "healthy"), (1.01 * SLACK, "faulty")):
+        loss = RecordedLoss(2.0, 1.9, 2.5, outside)
+        assert judge(dataclasses.replace(evidence, loss=loss), LIMITS).verdict == verdict

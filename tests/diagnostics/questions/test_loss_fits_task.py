@@ -45,18 +45,62 @@ def test_another_loss_is_found(toy, loss) -> None:
 
 def test_a_loss_right_in_value_and_wrong_in_gradient_is_found(toy) -> None:
     evidence = measure(Probe(toy(loss=right_value_wrong_direction)))
-    assert evidence.relative_difference < 1e-5
+    assert evidence.oracle.relative_difference < 1e-5
     assert judge(evidence, LIMITS).verdict == "faulty"
 
 
-def test_at_the_limit(healthy: Probe) -> None:
+@pytest.mark.parametrize("name", ["relative_difference", "whole_difference"])
+def test_at_the_limit(healthy: Probe, name: str) -> None:
     evidence = measure(healthy)
     for factor, verdict in ((1.0, "healthy"), (1.001, "faulty")):
-        value = LIMITS["value"].value * factor
-        assert (
-            judge(dataclasses.replace(evidence, relative_difference=value), LIMITS).verdict
-            == verdict
-        )
+        oracle = dataclasses.replace(evidence.oracle, **{name: LIMITS["value"].value * factor})
+        assert judge(dataclasses.replace(evidence, oracle=oracle), LIMITS).verdict == verdict
+
+
+def test_rows_that_have_no_loss_are_found_in_a_whole_batch(toy) -> None:
+    def first_rows(model, batch):
+        asked = batch.asked.clone()
+        asked[8:] = False
+        logits = model(batch.item_ids)[asked][:, 1:]
+        return F.cross_entropy(logits, batch.targets[asked] - 1)
+
+    finding = answer(QUESTION, Probe(toy(loss=first_rows)))
+    assert (finding.verdict, finding.stage) == ("faulty", "loss")
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [(lambda v: v, "healthy"), (lambda v: 0.7 * v, "faulty"), (lambda v: v * math.nan, "faulty")],
+    ids=["as it was", "smaller", "no number"],
+)
+def test_a_step_reports_the_loss_it_differentiated(toy, told, verdict: str) -> None:
+    step = toy().train_step
+    finding = answer(QUESTION, Probe(toy(train_step=lambda *given: told(step(*given)))))
+    assert finding.verdict == verdict
+    assert verdict == "healthy" or finding.stage == "monitoring"
+
+
+def test_a_step_of_parts_reports_their_mean(toy) -> None:
+    def in_halves(loss, model, optimizer, batch):
+        model.train()
+        optimizer.zero_grad()
+        rows = len(batch.item_ids) // 2
+        parts = [loss(model, batch.rows(part)) for part in (slice(0, rows), slice(rows, None))]
+        value = sum(parts) / 2
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    assert answer(QUESTION, Probe(toy(train_step=in_halves))).verdict == "healthy"
+
+
+def test_what_a_step_reports_at_the_limit(healthy: Probe) -> None:
+    evidence = measure(healthy)
+    for factor, verdict in ((1.0, "healthy"), (1.001, "faulty")):
+        distance = LIMITS["reported"].value * factor
+        reported = dataclasses.replace(evidence.reported, distance=distance)
+        assert judge(dataclasses.replace(evidence, reported=reported), LIMITS).verdict == verdict
+    assert judge(dataclasses.replace(evidence, reported=None, unreported="-"), LIMITS)
 
 
 def test_a_loss_of_ones_own_is_not_judged(toy) -> None:

@@ -108,3 +108,42 @@ def test_metrics_of_fewer_users_than_ranks_are_a_fault_and_no_failure_of_ours(to
 
     finding = answer(QUESTION, Probe(toy(metrics=of_the_first)))
     assert (finding.verdict, finding.stage) == ("faulty", "metric")
+
+
+def test_validation_is_recomputed_like_test(toy) -> None:
+    original = toy().evaluate
+
+    def sampled_validation(subject, model, split_name):
+        few = subject.replace(rank=lambda s, t: 1 + (s[:, 1:6] > own(s, t)).sum(1))
+        return original(few if split_name == "val" else subject, model, split_name)
+
+    finding = answer(QUESTION, Probe(toy(evaluate=sampled_validation)))
+    assert (finding.verdict, finding.stage) == ("faulty", "metric")
+    assert "val/" in finding.sentence
+
+
+def test_a_metric_kept_from_other_weights_is_found(toy) -> None:
+    original, kept = toy().evaluate, {}
+
+    def once(subject, model, split_name):
+        key = (split_name, id(model))
+        if key not in kept:
+            kept[key] = original(subject, model, split_name)
+        return kept[key]
+
+    finding = answer(QUESTION, Probe(toy(evaluate=once)))
+    assert (finding.verdict, finding.stage) == ("faulty", "metric")
+
+
+def test_scores_kept_from_other_weights_are_the_inference_s_fault(toy) -> None:
+    original = toy().score
+
+    def cached(model, item_ids, lengths, times):
+        cache = model.__dict__.setdefault("cached", {})
+        key = item_ids.numpy().tobytes()
+        if key not in cache:
+            cache[key] = original(model, item_ids, lengths, times)
+        return cache[key]
+
+    finding = answer(QUESTION, Probe(toy(score=cached)))
+    assert (finding.verdict, finding.stage) == ("faulty", "inference")
