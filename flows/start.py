@@ -36,6 +36,7 @@ def run_experiment(
 
     Raises:
         ExperimentFailedError: a stage failed.
+        PrefectAwayError: the server went while the run was working, and stayed away.
         WorkspaceBusyError: another experiment runs in the workspace.
     """
     if use_dvc:
@@ -46,8 +47,22 @@ def run_experiment(
     prefect_environment.prepare()
     from flows.experiment import experiment
 
-    with display(), server_that_answers():
+    with display(), server_that_answers(), _named_when_away():
         return experiment(workspace=str(workspace), use_dvc=use_dvc)
+
+
+@contextmanager
+def _named_when_away() -> Iterator[None]:
+    """Say in one message that the server went and stayed away, which Prefect tried for a minute."""
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.run_logs import PrefectAwayError
+
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise PrefectAwayError(str(PREFECT_API_URL.value()), error) from error
 
 
 @contextmanager
