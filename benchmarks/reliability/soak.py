@@ -4,8 +4,9 @@
 
 A real Prefect server and worker, and a project of its own whose one stage always runs. The
 deployment ``weekly`` gets a schedule of seconds. The worker starts late, so that the first runs are
-due before anybody works; some flow processes are killed with SIGKILL; one command starts in the
-busy workspace. Writes docs/reliability/soak.json.
+due before anybody works; some flow processes are killed with SIGKILL; half-way the server is
+killed and started again; one command starts in the busy workspace. Writes
+docs/reliability/soak.json.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = Path("docs") / "reliability" / "soak.json"
@@ -100,6 +102,20 @@ class Soak:
         command = [*PREFECT, *words]
         subprocess.run(command, cwd=self.project, env=self.environment, check=True, stdout=self.log)
 
+    def start_server(self) -> None:
+        """Start the server and wait until it answers."""
+        self.server = self.start("server", "start", "--host", "127.0.0.1", "--port", str(self.port))
+        assert wait_until(self.is_healthy, 240), "the server did not start"
+
+    def restart_server(self) -> None:
+        """Kill the server as a crash does, and start it again on the same database."""
+        family = [self.server, *psutil.Process(self.server.pid).children(recursive=True)]
+        for process in family:
+            process.kill()
+        self.server.wait()
+        time.sleep(3)
+        self.start_server()
+
     def is_healthy(self) -> bool:
         """Whether the server answers."""
         return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
@@ -160,9 +176,8 @@ def soak(folder: Path, num_runs: int, every: float, minutes: float) -> dict[str,
     """
     place = Soak(folder)
     place.make_project()
-    server = place.start("server", "start", "--host", "127.0.0.1", "--port", str(place.port))
     try:
-        assert wait_until(place.is_healthy, 240), "the server did not start"
+        place.start_server()
         place.call("work-pool", "create", "local", "--type", "process")
         place.call("deploy", "--all")
         weekly = place.deployment("weekly")
@@ -171,8 +186,8 @@ def soak(folder: Path, num_runs: int, every: float, minutes: float) -> dict[str,
         reply.raise_for_status()
         return _watch(place, num_runs, minutes)
     finally:
-        server.terminate()
-        server.wait(timeout=60)
+        place.server.terminate()
+        place.server.wait(timeout=60)
         place.log.close()
 
 
@@ -184,7 +199,7 @@ def _watch(place: Soak, num_runs: int, minutes: float) -> dict[str, Any]:
     wait_until(lambda: any(run["state_name"] == "Late" for run in place.runs()), 180)
     seen_late |= {run["id"] for run in place.runs() if run["state_name"] == "Late"}
     worker = place.start("worker", "start", "--pool", "local", "--limit", "1")
-    busy_refused = 0
+    busy_refused = restarts = 0
     try:
         while time.monotonic() - started < minutes * 60:
             runs = place.runs()
@@ -194,13 +209,17 @@ def _watch(place: Soak, num_runs: int, minutes: float) -> dict[str, Any]:
                 break
             if len(killed) < max(1, num_runs // 10) and len(ended) >= 2 * len(killed) + 1:
                 killed |= {place.kill_one(rng)} - {""}
+            if not restarts and len(ended) >= num_runs // 2:
+                place.restart_server()
+                restarts += 1
             if not busy_refused and any(run["state_type"] == "RUNNING" for run in runs):
                 busy_refused = _start_beside(place)
             time.sleep(1)
     finally:
         worker.terminate()
         worker.wait(timeout=60)
-    return _figures(place, killed, seen_late, busy_refused, time.monotonic() - started)
+    figures = _figures(place, killed, seen_late, busy_refused, time.monotonic() - started)
+    return {**figures, "server_restarts": restarts}
 
 
 def _start_beside(place: Soak) -> int:
