@@ -28,6 +28,7 @@ class StepUse:
 
     uphill: int = quantity("parameters whose first step raises the loss")
     lost: int = quantity("parameters with a gradient that does not reach the optimiser")
+    without: int = quantity("calls of optimizer.step without any gradient")
     used_again: int | None = quantity("calls of optimizer.step with the gradient of the last one")
     forgotten: int | None = quantity("calls that the optimiser's own counter does not know of")
     num_steps: int = quantity("steps watched")
@@ -57,13 +58,14 @@ def measure(probe: Probe) -> StepUse:
     rates: list[float] = []
     optimizer.register_step_pre_hook(lambda opt, args, kwargs: rates.append(_rate(opt)))
     batches = [probe.all_batches[n % len(probe.all_batches)] for n in range(number * accumulate)]
-    batches = [batch.rows(slice(0, ROWS)) for batch in batches]
+    batches = [b.rows(b.asked.any(dim=1).nonzero().flatten()[:ROWS]) for b in batches]
     calls = run_steps(probe, model, optimizer, batches).gradients
     stopped = _stopped(probe, model, optimizer, batches[:accumulate], calls)
     again = sum(_same(one, two) for one, two in pairwise(calls))
     return StepUse(
         uphill=len(uphill),
         lost=len(lost),
+        without=sum(not _any(gradients) for gradients in calls),
         used_again=again if len(probe.all_batches) > 1 else None,
         forgotten=_forgotten(optimizer, len(calls)),
         num_steps=number,
@@ -153,9 +155,13 @@ def _cosine(step: Tensor, gradient: Tensor) -> float:
 
 
 def _same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
-    if one.keys() != two.keys() or not any(bool((g != 0).any()) for g in one.values()):
+    if one.keys() != two.keys() or not _any(one):
         return False
     return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def _any(gradients: dict[str, Tensor]) -> bool:
+    return any(bool((gradient != 0).any()) for gradient in gradients.values())
 
 
 def _forgotten(optimizer: torch.optim.Optimizer, calls: int) -> int | None:

@@ -23,6 +23,7 @@ It can't tell: whether the gradient helps to generalise.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
@@ -58,12 +59,11 @@ class Evidence:
 def measure(probe: Probe) -> Evidence:
     """Check slopes and steps."""
     scale = cosine = use = None
-    try:
+    with suppress(NotMeasuredError):
         arriving = probe.evidence(clipping.measure)
         scale, cosine = arriving.small_ratio, arriving.small_cosine
+    with suppress(NotMeasuredError):
         use = probe.evidence(step_use.measure)
-    except NotMeasuredError:
-        pass
     return Evidence(
         slopes=probe.evidence(gradient_check.measure),
         steps=probe.evidence(step_trace.measure),
@@ -138,6 +138,12 @@ def _use(use: StepUse | None, limits: Limits) -> list[Check]:
             "" if use is None else use.first_stopped,
         ),
         none(
+            "number of optimiser steps without any gradient",
+            None if use is None else use.without,
+            "call loss.backward() before optimizer.step(), and zero_grad() before both",
+            "steps",
+        ),
+        none(
             "number of optimiser steps with the gradient of the step before",
             None if use is None else use.used_again,
             "call optimizer.step() once per backward pass",
@@ -206,7 +212,7 @@ def _slopes(slopes: GradientCheck, limits: Limits) -> list[Check]:
             "return the result of the last layer, and hand each layer that of the one before",
             unit="matrices",
             where=slopes.first_unused,
-            explained_by=("embedding", "state", "loss"),
+            explained_by=("embedding", "loss"),
         ),
         exact(
             "number of parameters that are frozen",

@@ -137,7 +137,15 @@ def _forms(evidence: Evidence, limits: Limits) -> list[Check]:
             unit="standard deviations of the output",
             where=where,
             proof=proof,
-            explained_by=("cell", "causal", "residual", "stochastic", "batch", "core"),
+            explained_by=(
+                "cell",
+                "causal",
+                "residual",
+                "stochastic",
+                "batch",
+                "core",
+                "numeric",
+            ),
         ),
         exact(
             "number of first states that are unclean, shared by samples, or changed by a step",
