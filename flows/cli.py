@@ -160,6 +160,7 @@ def tune(
     budget: Annotated[
         float, typer.Option(min=0, help="Seconds after which no new trial starts; 0 has no end.")
     ] = 0,
+    cluster: Annotated[str, typer.Option(help="Dask cluster: local, or tcp://HOST:PORT.")] = "",
     save: Annotated[Path | None, typer.Option(help="Write the best settings to this file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -174,6 +175,7 @@ def tune(
         workers=workers,
         devices=devices or (),
         budget=budget or float("inf"),
+        cluster=cluster,
         save=save,
         as_json=as_json,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def tune(
     workers: int = 1,
     devices: Sequence[str] = (),
     budget: float = float("inf"),
+    cluster: str = "",
     save: Path | None = None,
     as_json: bool = False,
 ) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def tune(
         workers: Processes side by side.
         devices: Devices dealt out to them; the setting ``train.shared.device`` by default.
         budget: Seconds after which no new trial starts.
+        cluster: Where the trials run, see `flows.cluster.spread`; processes here when empty.
         save: Settings file to write the best settings to.
         as_json: Print JSON.
 
@@ -66,6 +69,7 @@ def tune(
         devices=devices or (settings.train.shared.device,),
         budget=budget,
         on_trial=tell,
+        spread=_spread_over(cluster, workers),
     )
     if parent is not None:
         tracked.end_search(parent)
@@ -78,6 +82,14 @@ def tune(
     }
     print(json.dumps(result, indent=1) if as_json else summary(result, save))
     return result
+
+
+def _spread_over(cluster: str, workers: int) -> Callable[..., int] | None:
+    if not cluster:
+        return None
+    from flows.cluster import spread
+
+    return partial(spread, name="tune", cluster=cluster, workers=workers)
 
 
 def _prepared_folder(start: Path, name: str) -> Path:

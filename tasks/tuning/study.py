@@ -115,6 +115,7 @@ def run_search(
     devices: Sequence[str] = ("auto",),
     budget: float = float("inf"),
     on_trial: Callable[[str, FrozenTrial], None] | None = None,
+    spread: Callable[..., int] | None = None,
 ) -> dict[str, int]:
     """Run what is missing of a search and return the number of counted trials per model.
 
@@ -126,6 +127,8 @@ def run_search(
         devices: `auto`, `cpu`, `cuda:0` ..., dealt out to the workers in turn.
         budget: Seconds after which no new trial starts.
         on_trial: Told of every trial, by model, as it ends.
+        spread: Runs a function on many pieces elsewhere, as `flows.cluster.spread` does, instead of
+            ``workers`` processes here; what runs there has to reach the files of the search.
     """
     search.storage.parent.mkdir(parents=True, exist_ok=True)
     left = {model: search.trials - _clear(search, model) for model in search.models}
@@ -136,10 +139,21 @@ def run_search(
         for model in search.models
         if n < left[model]
     ]
-    deadline = time.monotonic() + budget
-    for model, number in _results(search, jobs, workers, devices, deadline):
-        if on_trial is not None:
+
+    def tell(ended: tuple[str, int] | None) -> None:
+        if ended is not None and on_trial is not None:
+            model, number = ended
             on_trial(model, open_study(search, model).trials[number])
+
+    if spread is not None:
+        until = time.time() + budget
+        pieces = [
+            (search, *job, devices[number % len(devices)], until) for number, job in enumerate(jobs)
+        ]
+        spread(run_piece, pieces, on_result=tell)
+    else:
+        for ended in _results(search, jobs, workers, devices, time.monotonic() + budget):
+            tell(ended)
     return {model: len(finished(open_study(search, model))) for model in search.models}
 
 
@@ -186,6 +200,25 @@ _worker: dict[str, Any] = {}
 
 def _start_worker(search: Search, turns: Any) -> None:
     _worker.update(device=turns.get(), data=load_data(search.data))
+
+
+def run_piece(piece: tuple[Search, str, int, str, float]) -> tuple[str, int] | None:
+    """Run one trial wherever this is called; None when the time to begin one is over.
+
+    Args:
+        piece: What is searched, model, number of the draw, device, and the latest start in seconds
+            since the epoch.
+    """
+    import torch
+
+    search, model, draw, device, until = piece
+    if time.time() >= until:
+        return None
+    torch.set_num_threads(int(search.shared["num_threads"]))
+    if _worker.get("folder") != search.data:
+        _worker.update(folder=search.data, data=load_data(search.data))
+    _worker["device"] = device
+    return _work(search, model, draw)
 
 
 def _work(search: Search, model: str, draw: int) -> tuple[str, int]:

@@ -8,7 +8,10 @@ import pytest
 
 from flows.cluster import spread
 from flows.fault_commands import run_faults
+from flows.tune_command import tune
+from tasks.data import fetch_stage, prepare_stage
 from tasks.fault_benchmark.rows import RESULTS, read
+from tasks.settings import settings_from_dict, write_params
 
 
 @pytest.mark.long
@@ -31,6 +34,29 @@ def test_faults_run_on_a_cluster_as_they_do_at_home(tmp_path, prefect_server):
         tmp_path, only=only, seeds=1, models=("gru",), cluster="local", healthy=False
     )
     assert (again.run, again.kept) == (0, 3)
+
+
+@pytest.mark.long
+def test_a_search_runs_on_a_cluster_and_goes_on_where_it_stopped(tmp_path, prefect_server):
+    pytest.importorskip("prefect_dask", reason="the extra `cluster` is not installed")
+    changed = {
+        "experiment": {"models": ["gru"]},
+        "data": {"source": "synthetic", "synthetic": {"num_users": 60, "num_items": 20}},
+        "train": {"shared": {"max_epochs": 2, "max_seq_len": 8, "device": "cpu"}},
+        "tracking": {"enabled": False},
+    }
+    settings = settings_from_dict(changed)
+    write_params(settings, tmp_path / "params.yaml")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    fetch_stage.run(settings, tmp_path)
+    prepare_stage.run(settings, tmp_path)
+
+    found = tune(tmp_path, trials=2, workers=2, cluster="local", as_json=True)
+    assert found["gru"]["trials"] == 2
+    assert 0 < found["gru"]["val/ndcg_at_10"] <= 1
+
+    again = tune(tmp_path, trials=3, workers=2, cluster="local", as_json=True)
+    assert again["gru"]["trials"] == 3
 
 
 def test_address_that_is_none_is_refused():

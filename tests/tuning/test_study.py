@@ -76,6 +76,26 @@ def test_search_gives_every_model_its_trials_and_goes_on_where_it_stopped(folder
     assert section["embedding_dim"] == 8
 
 
+def test_trials_can_run_elsewhere(folder, tmp_path):
+    search = make_search(folder, tmp_path / "journal.log", trials=2)
+    seen = []
+
+    def spread(function, pieces, *, on_result):
+        for piece in reversed(pieces):
+            on_result(function(piece))
+        return len(pieces)
+
+    def tell(model, trial):
+        seen.append((model, trial.state.is_finished()))
+
+    counts = run_search(search, devices=("cpu",), on_trial=tell, spread=spread)
+    assert counts == {"gru": 2, "lstm": 2}
+    assert sorted(seen) == [("gru", True)] * 2 + [("lstm", True)] * 2
+    more = make_search(folder, tmp_path / "journal.log", trials=3)
+    assert run_search(more, budget=0.0, on_trial=tell, spread=spread) == counts
+    assert len(seen) == 4
+
+
 def test_processes_that_open_the_study_anew_draw_other_settings(folder, tmp_path):
     search = make_search(folder, tmp_path / "journal.log", models=("gru",))
     drawn = set()
