@@ -33,6 +33,11 @@ class HandedOver:
     record_is_test: bool = quantity("the record of the best epoch is what these weights test at")
     worst_metric: str = ""
 
+    @property
+    def differs(self) -> bool:
+        """The weights validate otherwise than on record."""
+        return self.difference > max(SAME, 2.0 / self.num_examples)
+
 
 def measure(probe: Probe) -> HandedOver:
     """Validate the trained weights again, by the program's own evaluation."""

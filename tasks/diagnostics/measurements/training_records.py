@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.diagnostics.measurements import recorded_loss
+from tasks.diagnostics.measurements import handed_over, recorded_loss
 from tasks.diagnostics.measurements.handed_over import validation
 from tasks.diagnostics.measurements.loss_curve import column
 from tasks.diagnostics.measurements.recorded_loss import RecordedLoss
@@ -98,6 +98,12 @@ def measure(probe: Probe) -> TrainingRecords:
 
 
 def _loss_of_weights(probe: Probe) -> RecordedLoss | None:
+    """The loss of the weights handed over, where they validate as the epoch they should be from."""
+    try:
+        if probe.evidence(handed_over.measure).differs:
+            return None
+    except (NotMeasuredError, NotOfferedError, SubjectError):
+        pass
     try:
         return probe.evidence(recorded_loss.measure)
     except (NotMeasuredError, NotOfferedError, SubjectError):

@@ -158,7 +158,10 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "learning_rate",
         "look at the learning rate of every step: is it 0 long before the end?",
         unit="epochs",
-        explained_by=("optimiser", "gradient_flow", "loss", "embedding", "core", "clipping"),
+        explained_by=(
+            *("optimiser", "gradient_flow", "loss", "embedding", "core", "clipping"),
+            *("metric", "inference"),
+        ),
     )
     again = cure_check(
         evidence.remedies,
