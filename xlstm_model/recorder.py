@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xlstm_model.blocks import MLSTMBlock, MLSTMLargeBlock, SLSTMBlock
+from xlstm_model.blocks.checks import zero_padding
 from xlstm_model.blocks.recurrence import MLSTMRecurrence, SLSTMRecurrence
 from xlstm_model.recorder_trace import trace_mlstm, trace_slstm
 
@@ -93,9 +94,12 @@ class Recorder:
         for name, block in self._watched.items():
             self._handles += [
                 block.register_forward_pre_hook(self._before(name), with_kwargs=True),
-                block.register_forward_hook(self._after(name)),
-                block.recurrence.register_forward_hook(self._cell(name), with_kwargs=True),
+                block.register_forward_hook(self._after(name), with_kwargs=True),
             ]
+            # A hook inside an mLSTM block would keep its compiled pass from running.
+            if not isinstance(block, MLSTMBlock):
+                hook = block.recurrence.register_forward_hook(self._cell(name), with_kwargs=True)
+                self._handles.append(hook)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -133,8 +137,15 @@ class Recorder:
         return hook
 
     def _after(self, name: str) -> Any:
-        def hook(block: nn.Module, args: tuple, output: tuple) -> None:
-            self.blocks[name].output = output[0].detach().clone()
+        @torch.no_grad()
+        def hook(block: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
+            record = self.blocks[name]
+            record.output = output[0].detach().clone()
+            if isinstance(block, MLSTMBlock):
+                mask, state = kwargs.get("mask"), kwargs.get("state")
+                inputs, *_ = block.cell_inputs(zero_padding(record.input, mask), mask, state)
+                cell = {"state": None if state is None else state.cell}
+                self._cell(name)(block.recurrence, inputs, cell, ())
 
         return hook
 

@@ -16,6 +16,7 @@ from xlstm_model.blocks.checks import (
     check_input,
     zero_padding,
 )
+from xlstm_model.blocks.compiled_mlstm import mlstm_block_pass
 from xlstm_model.blocks.compiled_steps import mlstm_block_step
 from xlstm_model.blocks.head_merge import HeadMerge
 from xlstm_model.blocks.recurrence import Gate, MLSTMForm, MLSTMRecurrence
@@ -186,7 +187,38 @@ class MLSTMBlock(nn.Module):
     ) -> tuple[Tensor, MLSTMBlockState]:
         """Map a whole sequence; see ``SequenceModel.forward``."""
         check_input(x, self.embedding_dim, mask)
+        found = mlstm_block_pass(self, x, mask, state) if type(self) is MLSTMBlock else None
+        if found is not None:
+            return found[0], MLSTMBlockState(MLSTMState(*found[2:]), found[1])
         x = zero_padding(x, mask)
+        y, after = self.branch(x, mask, state)
+        y = self.dropout(y)
+        return zero_padding(x + y if self.residual else y, mask), after
+
+    def branch(
+        self, x: Tensor, mask: Tensor | None, state: MLSTMBlockState | None
+    ) -> tuple[Tensor, MLSTMBlockState]:
+        """What comes before dropout and residual, layer by layer; x is 0 at padding."""
+        inputs, mixed, z, conv = self.cell_inputs(x, mask, state)
+        before = None if state is None else state.cell
+        h, cell = self.recurrence(*inputs, mask=mask, state=before)
+        merged = gated_merge(h.transpose(1, 2), self.head_merge.norm, self.skip, mixed, z)
+        return self.proj_down(merged), MLSTMBlockState(cell, conv)
+
+    def cell_inputs(
+        self, x: Tensor, mask: Tensor | None, state: MLSTMBlockState | None
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor]:
+        """What stands before the cell, layer by layer.
+
+        Args:
+            x: (B, S, D), 0 at padding.
+            mask: Bool (B, S), True = real.
+            state: Before the sequence.
+
+        Returns:
+            The cell's q, k, v (B, NH, S, DH) and gate pre-activations (B, NH, S), the convolution
+            with SiLU and z, both (B, S, inner_dim), and the convolution's next state.
+        """
         inner, z = self.proj_up(self.norm(x)).chunk(2, dim=-1)
         (mixed, q, k, v, igate, fgate), conv = mlstm_inputs(
             self.conv,
@@ -197,17 +229,7 @@ class MLSTMBlock(nn.Module):
             None if state is None else state.conv,
         )
         q, k, v = (t.unflatten(-1, (self.num_heads, self.head_dim)) for t in (q, k, v))
-        h, cell = self.recurrence(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            igate.transpose(1, 2),
-            fgate.transpose(1, 2),
-            mask=mask,
-            state=None if state is None else state.cell,
-        )
-        y = self._output(x, h.transpose(1, 2), mixed, z)
-        return zero_padding(y, mask), MLSTMBlockState(cell, conv)
+        return tuple(t.transpose(1, 2) for t in (q, k, v, igate, fgate)), mixed, z, conv
 
     def step(self, x: Tensor, state: MLSTMBlockState) -> tuple[Tensor, MLSTMBlockState]:
         """Map one position (B, D); see ``SequenceModel.step``."""
@@ -219,10 +241,12 @@ class MLSTMBlock(nn.Module):
             (inner, state.conv) if self.conv is None else self.conv.step(inner, state.conv)
         )
         mixed = F.silu(mixed)
-        h, cell = self.recurrence.step(*self._cell_inputs(inner, mixed), state.cell)
-        return self._output(x, h, mixed, z), MLSTMBlockState(cell, conv)
+        h, cell = self.recurrence.step(*self._step_inputs(inner, mixed), state.cell)
+        merged = gated_merge(h, self.head_merge.norm, self.skip, mixed, z)
+        y = self.dropout(self.proj_down(merged))
+        return x + y if self.residual else y, MLSTMBlockState(cell, conv)
 
-    def _cell_inputs(self, inner: Tensor, mixed: Tensor) -> tuple[Tensor, ...]:
+    def _step_inputs(self, inner: Tensor, mixed: Tensor) -> tuple[Tensor, ...]:
         """q, k, v (..., NH, DH) and gate pre-activations (..., NH)."""
         q, k, v = self.q_proj(mixed), self.k_proj(mixed), self.v_proj(inner)
         gate_input = torch.cat([q, k, v], dim=-1)
@@ -234,8 +258,3 @@ class MLSTMBlock(nn.Module):
             self.igate(gate_input),
             self.fgate(gate_input),
         )
-
-    def _output(self, x: Tensor, h: Tensor, mixed: Tensor, z: Tensor) -> Tensor:
-        merged = gated_merge(h, self.head_merge.norm, self.skip, mixed, z)
-        y = self.dropout(self.proj_down(merged))
-        return x + y if self.residual else y

@@ -5,6 +5,7 @@
 #include "merging.h"
 #include "mixing.h"
 #include "mlstm_backward.h"
+#include "mlstm_block_backward.h"
 #include "mlstm_forward.h"
 #include "slstm.h"
 
@@ -15,6 +16,7 @@ const Functions functions = {VL,           mlstm_forward, mlstm_backward,
                              slstm_forward, slstm_backward,
                              mix_forward,   mix_backward,  mlstm_step,
                              slstm_step,    merge_forward, merge_backward,
-                             mlstm_block_step, slstm_block_step};
+                             mlstm_block_step, mlstm_block_forward, mlstm_block_backward,
+                             slstm_block_step};
 
 }  // namespace ISA

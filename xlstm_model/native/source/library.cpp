@@ -36,7 +36,7 @@ static const Functions* chosen = choose(16);
                    int64_t first, int64_t last, [[maybe_unused]] int64_t part)
 
 // Version of these entry points; the caller refuses a library of another one.
-EXPORT int32_t xlstm_interface_version() { return 5; }
+EXPORT int32_t xlstm_interface_version() { return 6; }
 
 // Restricts the vectors to at most `widest` floats; returns the width in use. For tests.
 EXPORT int32_t xlstm_restrict_vectors(int32_t widest) {
@@ -142,7 +142,7 @@ ENTRY(xlstm_merge_forward) {
 ENTRY(xlstm_merge_backward) {
   chosen->merge_backward(merge_shape(s, numbers[0]), first, last, merge_inputs(p),
                          {as<float>(p[5]), as<float>(p[6]), as<float>(p[7]), as<float>(p[8]),
-                          as<float>(p[9]) + part * 2 * s[1] * s[2]});
+                          as<float>(p[9]) + part * 2 * s[1] * s[2], nullptr});
 }
 
 // sizes: B, NH, DK, DV. pointers: the fields of MlstmStep.
@@ -201,4 +201,34 @@ ENTRY(xlstm_slstm_block_step) {
       {as<float>(p[12]), as<float>(p[13]), as<float>(p[14]), as<float>(p[15]), as<float>(p[16])},
       as<float>(p[17]),
       {as<float>(p[18]), as<float>(p[19]), as<float>(p[20]), as<float>(p[21]), as<float>(p[22])});
+}
+
+static MlstmBlockShape block_shape(const int64_t* s, const double* n) {
+  return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], n[0], n[1], n[2]};
+}
+
+static MlstmBlockState block_state(void** p) {
+  return {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<float>(p[3])};
+}
+
+static MlstmBlockSaved block_saved(void** p) {
+  return {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]),
+          as<float>(p[3]), as<float>(p[4]), as<double>(p[5])};
+}
+
+// sizes, numbers: the fields of MlstmBlockShape. pointers: those of MlstmBlockWeights, then x, mask,
+// the start as MlstmBlockState, MlstmBlockSaved, y and the end as MlstmBlockState.
+ENTRY(xlstm_mlstm_block_forward) {
+  chosen->mlstm_block_forward(block_shape(s, numbers), first, last, mlstm_block_weights(p),
+                              as<float>(p[14]), as<uint8_t>(p[15]), block_state(p + 16),
+                              as<float>(p[26]), block_state(p + 27), block_saved(p + 20));
+}
+
+// As the forward up to MlstmBlockSaved, then the gradients of y and x and the sums of the weights';
+// the last size is that of one part's sums.
+ENTRY(xlstm_mlstm_block_backward) {
+  chosen->mlstm_block_backward(block_shape(s, numbers), first, last, mlstm_block_weights(p),
+                               as<float>(p[14]), as<uint8_t>(p[15]), block_state(p + 16),
+                               block_saved(p + 20), as<float>(p[26]), as<float>(p[27]),
+                               as<float>(p[28]) + part * s[11]);
 }

@@ -77,6 +77,7 @@ static void merge_backward(const MergeShape& z, int64_t first, int64_t last, con
         const Vec merged = x * scale + skip * mixed;
         store(g.z + base + d, up * merged * open * (1.0f + gate * (1.0f - open)), count);
         store(g.mixed + base + d, into * skip, count);
+        if (g.merged) store(g.merged + base + d, merged * gate * open, count);
         store(grad_skip + c, load(grad_skip + c, count) + into * mixed, count);
         store(grad_scale + c, load(grad_scale + c, count) + into * x, count);
         // Beyond the width `up` is 0, and with it all of what is summed.

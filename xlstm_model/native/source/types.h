@@ -91,6 +91,7 @@ struct MergeGradient {
   const float* out;
   float *h, *mixed, *z;  // (rows, C)
   float* weights;        // of one part: of scale and of skip, (2, C)
+  float* merged;         // the forward's result once more (rows, C), or null
 };
 
 // One position of either cell, for B samples; results beside the state they come from.
@@ -127,6 +128,24 @@ struct MlstmBlockWeights {  // as the layers hold them; null where there is none
 
 struct MlstmBlockState {
   float *conv, *c, *n, *m;  // (B, taps - 1, C), (B, NH, DH, DH), (B, NH, DH), (B, NH)
+};
+
+// A whole block over sequences.
+struct MlstmBlockShape {
+  int64_t B, S, D, C, NH, taps;
+  int64_t length, chunks;     // most positions in a chunk, most chunks of a sample
+  int64_t groups;             // of the norm after the cell
+  int64_t residual, sigmoid;  // flags
+  double norm_eps, merge_eps, cell_eps;
+  int64_t DH() const { return C / NH; }
+};
+
+// What the forward pass leaves for the backward pass; rows are a sample's real positions.
+struct MlstmBlockSaved {
+  float *wide, *h;     // (B, S, 2 C): up-projection; (B, S, C)
+  float* denominator;  // (B, S, NH), within each chunk (NH, count)
+  float *c, *n;        // memory before all chunks but the first, see Borders
+  double* m;           // (B, chunks, NH)
 };
 
 struct SlstmBlockWeights {
@@ -166,6 +185,14 @@ struct Functions {
   void (*mlstm_block_step)(const BlockStep&, int64_t first, int64_t last,
                            const MlstmBlockWeights&, const float* x, const MlstmBlockState&,
                            float* y, const MlstmBlockState& next);
+  void (*mlstm_block_forward)(const MlstmBlockShape&, int64_t first, int64_t last,
+                              const MlstmBlockWeights&, const float* x, const uint8_t* mask,
+                              const MlstmBlockState& start, float* y, const MlstmBlockState& end,
+                              const MlstmBlockSaved&);
+  void (*mlstm_block_backward)(const MlstmBlockShape&, int64_t first, int64_t last,
+                               const MlstmBlockWeights&, const float* x, const uint8_t* mask,
+                               const MlstmBlockState& start, const MlstmBlockSaved&,
+                               const float* grad_y, float* grad_x, float* weights);
   void (*slstm_block_step)(const BlockStep&, int64_t first, int64_t last,
                            const SlstmBlockWeights&, const float* x, const SlstmBlockState&,
                            float* y, const SlstmBlockState& next);
