@@ -190,12 +190,24 @@ def test_an_epoch_shown_twice_is_found(recorded) -> None:
 @pytest.mark.parametrize(
     ("shift", "verdict"), [(NEW_WEIGHTS, "healthy"), (NEW_WEIGHTS + 0.5, "faulty")]
 )
-def test_the_recorded_loss_is_that_of_the_weights(recorded, shift: float, verdict: str) -> None:
+def test_the_recorded_loss_is_that_of_the_weights(
+    recorded, toy, shift: float, verdict: str
+) -> None:
     epochs, steps, record = records()
     for row in (*epochs, *steps):
         row["train/loss"] += shift
+    clean = toy()
+    subject = clean.replace(ready=clean.prepared())
+    epochs[0] |= subject.evaluate(subject, subject.build_model(30, 0).eval(), "val")
     finding = answer(QUESTION, recorded(epochs, steps, record | {"best_epoch": 1}))
     assert finding.verdict == verdict, finding.sentence
+
+
+def test_the_loss_of_other_weights_is_not_judged(recorded) -> None:
+    epochs, steps, record = records()
+    for row in epochs:
+        row["val/ndcg_at_10"] = 0.9
+    assert measure(recorded(epochs, steps, record | {"best_epoch": 1})).loss is None
 
 
 def test_the_loss_of_the_weights_at_the_limit(recorded) -> None:
