@@ -34,6 +34,7 @@ from tasks.diagnostics.measurements.step_use import StepUse
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import Limits, Question, quantity
+from tasks.diagnostics.stages import Stage
 
 LIMITS = {
     "count": Limit(0, "identity: the gradient is the slope, and the optimiser has it"),
@@ -101,7 +102,9 @@ def _direction(evidence: Evidence, limits: Limits) -> Check:
 
 
 def _use(use: StepUse | None, limits: Limits) -> list[Check]:
-    def none(name: str, value: int | None, advice: str, unit: str, where: str = "") -> Check:
+    def none(
+        name: str, value: int | None, advice: str, unit: str, where: str = "", *causes: Stage
+    ) -> Check:
         return exact(
             name,
             value,
@@ -112,7 +115,7 @@ def _use(use: StepUse | None, limits: Limits) -> list[Check]:
             where=where,
             missing="optimiser steps with a finite gradient",
             essential=False,
-            explained_by=("loss", "gradient_flow", "numeric", "stochastic", "state"),
+            explained_by=("loss", "gradient_flow", "numeric", "stochastic", "state", *causes),
         )
 
     return [
@@ -136,6 +139,7 @@ def _use(use: StepUse | None, limits: Limits) -> list[Check]:
             "look for what freezes parameters, or copies weights back, after some steps",
             "parameters",
             "" if use is None else use.first_stopped,
+            "learning_rate",
         ),
         none(
             "number of optimiser steps without any gradient",

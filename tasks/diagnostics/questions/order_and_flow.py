@@ -73,18 +73,26 @@ def measure(probe: Probe) -> Evidence:
     )
 
 
+UNIT = "standard deviations of the logits"
+
+
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Compare each influence with rounding error, and memory with nothing."""
-    unit = "standard deviations of the logits"
+    later, elsewhere = _later(evidence, limits), _elsewhere(evidence, limits)
+    return QUESTION.finding(evidence, *later, *elsewhere, _remembered(evidence, limits))
+
+
+def _later(evidence: Evidence, limits: Limits) -> list[Check]:
+    proof = "" if evidence.is_causal_task else "a masked-item encoder reads both sides"
     future = Check(
         name="largest change of a score when only later events change",
         value=evidence.future.largest_change,
-        unit=unit,
+        unit=UNIT,
         limit=limits["future"],
         stage="causal",
         rule="exact",
         where=f"position {evidence.future.position}",
-        proof="" if evidence.is_causal_task else "a masked-item encoder reads both sides",
+        proof=proof,
         explained_by=("batch",),
         advice=(
             "look for a mean, norm, convolution or attention over the time axis without a causal "
@@ -92,26 +100,32 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             "check `bidirectional=False` and left-only padding of convolutions",
         ),
     )
+    # Noise is drawn by shape: two lengths have two noises.
+    is_random = evidence.calls.by_randomness > limits["calls"].value
     length = Check(
         name="largest change of a score when later events are left out",
-        value=evidence.future.by_length,
-        unit=unit,
+        value=None if is_random else evidence.future.by_length,
+        unit=UNIT,
         limit=limits["future"],
         stage="causal",
         rule="exact",
-        missing="windows padded on the right",
+        missing="windows padded on the right, scored without chance",
         essential=False,
-        proof="" if evidence.is_causal_task else "a masked-item encoder reads both sides",
+        proof=proof,
         explained_by=("batch",),
         advice=(
             "look for lengths, means or positions counted from the end in the model's forward",
             "read a score from the events up to its position, not from the whole row",
         ),
     )
+    return [future, length]
+
+
+def _elsewhere(evidence: Evidence, limits: Limits) -> list[Check]:
     batch = Check(
         name="largest change of a user's score when only other users of the batch change",
         value=evidence.batch.largest,
-        unit=unit,
+        unit=UNIT,
         limit=limits["batch"],
         stage="batch",
         rule="exact",
@@ -126,7 +140,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
     calls = Check(
         name="largest change of a score when an unrelated batch is scored in between",
         value=evidence.calls.by_earlier_calls,
-        unit=unit,
+        unit=UNIT,
         limit=limits["calls"],
         stage="state",
         rule="exact",
@@ -134,11 +148,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         explained_by=("embedding",),
         advice=("look for states kept in buffers or attributes; make them arguments and results",),
     )
+    return [batch, calls]
+
+
+def _remembered(evidence: Evidence, limits: Limits) -> Check:
     lag = evidence.memory.lag
-    remembered = Check(
+    return Check(
         name=f"largest change of a score when the event {lag} before it changes",
         value=evidence.memory.of_earlier_event,
-        unit=unit,
+        unit=UNIT,
         limit=limits["memory"],
         relation="at_least",
         stage="core",
@@ -150,7 +168,6 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             "check that the recurrent state is carried from one position to the next",
         ),
     )
-    return QUESTION.finding(evidence, future, length, batch, calls, remembered)
 
 
 QUESTION = Question(
