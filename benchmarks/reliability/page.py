@@ -27,8 +27,20 @@ SURVIVED = (
      "test_a_clock_that_is_set_back_mixes_nothing_up"),
     ("a power cut takes tracking state or the end of a journal", "tests/tracking/test_resume.py",
      "test_a_power_cut_costs_neither_run_nor_points"),
-    ("Prefect's server away", "tests/flows/test_experiment.py",
+    ("an experiment killed in the middle of a training goes on, in the same MLflow run",
+     "tests/flows/test_killed_project.py",
+     "test_a_killed_run_goes_on_to_what_an_unbroken_one_leaves"),
+    ("a flow killed under other settings or data is not continued", "tests/tracking/test_resume.py",
+     "test_a_killed_flow_under_other_settings_or_data_is_not_continued"),
+    ("`dvc repro` and the flow killed again and again", "tests/flows/test_killed_commands.py",
+     "test_killed_again_and_again_it_comes_to_its_end"),
+    ("Prefect's server away at the start", "tests/flows/test_experiment.py",
      "test_a_server_that_does_not_answer_is_replaced"),
+    ("Prefect's server killed and started again while a run works",
+     "tests/flows/test_server_restart.py",
+     "test_a_server_that_is_started_again_costs_a_run_nothing"),
+    ("Prefect's server gone for good while a run works", "tests/flows/test_server_restart.py",
+     "test_without_the_server_a_run_says_so_and_the_next_goes_on"),
     ("two experiments at once in one clone", "tests/flows/test_experiment.py",
      "test_two_experiments_never_share_a_workspace"),
     ("the starter of a command is killed", "tests/flows/test_process.py",
@@ -51,12 +63,15 @@ SURVIVED = (
 )  # fmt: skip
 """Fault, file and test that plants it."""
 
+DISTRIBUTED = ("distributed_gloo", "distributed")
+"""Results of several processes: on CPUs and on GPUs."""
+
 
 def render(results: Path) -> str:
     """The page.
 
     Args:
-        results: Folder with ``kills.json`` and ``soak.json``; what is missing is said.
+        results: Folder with the JSON files of the harnesses; what is missing is said.
     """
     parts = [
         "# Reliability",
@@ -67,6 +82,8 @@ def render(results: Path) -> str:
         *_survived(),
         *_bad_input(),
         *_soak(_read(results / "soak.json")),
+        *_large_log(_read(results / "large_log.json")),
+        *_processes([_read(results / f"{name}.json") for name in DISTRIBUTED]),
     ]
     return "\n".join(parts) + "\n"
 
@@ -152,13 +169,77 @@ def _soak(found: dict[str, Any]) -> list[str]:
         "lost": "lost",
         "doubled": "run twice",
         "refused_beside_a_run": "commands turned away beside a run",
+        "server_restarts": "times the server was killed and started again",
         "minutes": "minutes",
     }
-    rows = [f"| {text} | {found[name]} |" for name, text in names.items()]
+    rows = [f"| {text} | {found.get(name, 0)} |" for name, text in names.items()]
     states = ", ".join(f"{count} {state.lower()}" for state, count in found["by_state"].items())
     rows.append(f"| final states | {states} |")
     unexpected = [f"- {line}" for line in found["unexpected"]]
-    return [*lines, "| What | Count |", "|---|---|", *rows, "", *unexpected]
+    return [
+        *lines,
+        "| What | Count |",
+        "|---|---|",
+        *rows,
+        *(["", *unexpected] if unexpected else []),
+    ]
+
+
+def _large_log(found: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## Logs larger than memory",
+        "",
+        "`python -m benchmarks.prepare --events 100000000 --json docs/reliability/large_log.json` "
+        "writes a log and prepares it as the stage does: from 1 GiB on it is read in pieces with "
+        "Polars, ids become integers on the disk, and the order of all events is made by ranges "
+        "of users. All leakage checks run. The files are those of the same log read at once "
+        "(`tests/data/test_streamed.py`).",
+        "",
+    ]
+    if not found:
+        return [*lines, "Not run yet.", ""]
+    lines += [
+        "| Events | Log | In pieces | Reading | Preparing | Peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found.values():
+        lines.append(
+            f"| {row['events']:,} | {row['log_gib']} GiB | {'yes' if row['in_pieces'] else 'no'} "
+            f"| {row['read_seconds']:.0f} s | {row['prepare_seconds']:.0f} s "
+            f"| {row['peak_memory_gib']} GiB |"
+        )
+    return [*lines, ""]
+
+
+def _processes(found: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Several processes and GPUs",
+        "",
+        "`torchrun --standalone --nproc-per-node 2 -m benchmarks.distributed --json FILE` trains "
+        "the same model alone and in all processes together, in float32 without dropout, and "
+        "compares losses and weights; then it times steps as trainings make them, on GPUs in "
+        "bf16. Sweeps and the fault benchmark over a Dask cluster: `tests/flows/test_cluster.py`.",
+        "",
+        "| Device | Processes | Backend | Losses apart | Weights apart | Events/s, one | all | "
+        "all, larger batch |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        if row:
+            apart = row["one_against_all"]
+            cells = [row["device"], row["processes"], row["backend"]]
+            cells.append(f"{apart['largest_relative_loss_difference']:.1e}")
+            cells.append(f"{apart['weights_apart_over_weights_moved']:.1e}")
+            names = ("one", "all_same_batch", "all_larger_batch")
+            cells += [f"{row[name]['events_per_second']:,}" for name in names]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    note = (
+        "Losses apart: the largest relative difference of any step. Weights apart: norm of the "
+        "difference over the norm of what training changed. A larger batch has as many times the "
+        "windows as there are processes."
+    )
+    return [*lines, "", note]
 
 
 def main() -> None:

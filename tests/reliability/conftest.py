@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ STAGES = {
     "train gru": ("train", "--model", "gru"),
     "evaluate": ("evaluate",),
 }
+LATER_STAGES = {name: (name,) for name in ("check", "diagnose", "report")}
+"""Stages that take seconds; what they leave is in `all_finished`."""
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert [main(list(arguments)) for arguments in STAGES.values()] == [0] * len(STAGES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def all_finished(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it in which all stages have run."""
+    folder = tmp_path_factory.mktemp("all_finished") / "workspace"
+    shutil.copytree(finished, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert [main(list(arguments)) for arguments in LATER_STAGES.values()] == [0, 0, 0]
     return folder
 
 
@@ -59,10 +73,25 @@ def workspace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def small_disk(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of it on a disk of four megabytes; skips where disks can't be mounted."""
-    disk = tmp_path / "disk"
+    """A copy of it on a disk of its own; skips where disks can't be mounted."""
+    with mounted_copy(finished, tmp_path / "disk", monkeypatch) as folder:
+        yield folder
+
+
+@pytest.fixture
+def small_disk_of_all(
+    all_finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The same with the outputs of all stages."""
+    with mounted_copy(all_finished, tmp_path / "disk", monkeypatch) as folder:
+        yield folder
+
+
+@contextmanager
+def mounted_copy(source: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Copy a workspace to a disk of some megabytes and stand in it."""
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
     try:
         mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
@@ -71,7 +100,7 @@ def small_disk(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip("a small disk can't be mounted here (needs to be root)")
     try:
         folder = disk / "workspace"
-        shutil.copytree(finished, folder)
+        shutil.copytree(source, folder)
         with monkeypatch.context() as patch:
             patch.chdir(folder)
             yield folder

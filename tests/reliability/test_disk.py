@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.__main__ import main
-from tests.reliability.conftest import STAGES, outputs
+from tests.reliability.conftest import LATER_STAGES, STAGES, outputs
 
 
 def fill(folder: Path, spare: int) -> Path:
@@ -26,18 +26,31 @@ def fill(folder: Path, spare: int) -> Path:
 def test_a_full_disk_is_said_and_costs_nothing(
     name: str, small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = outputs(small_disk)
-    ballast = fill(small_disk, spare=4096)
+    check_full_disk(list(STAGES[name]), small_disk, capsys)
 
-    assert main(list(STAGES[name])) == 1
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", LATER_STAGES)
+def test_a_full_disk_in_a_later_stage_too(
+    name: str, small_disk_of_all: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_full_disk(list(LATER_STAGES[name]), small_disk_of_all, capsys)
+
+
+def check_full_disk(command: list[str], disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stage fails with a message, leaves what was there, and works once there is room."""
+    before = outputs(disk)
+    ballast = fill(disk, spare=4096)
+
+    assert main(command) == 1
 
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert "space" in said.lower()
-    assert outputs(small_disk) == before
+    assert outputs(disk) == before
     ballast.unlink()
-    assert main(list(STAGES[name])) == 0
-    assert outputs(small_disk) == before
+    assert main(command) == 0
+    assert outputs(disk) == before
 
 
 @pytest.mark.parametrize("name", STAGES, ids=lambda name: name.replace(" ", "_"))
