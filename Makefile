@@ -68,9 +68,11 @@ docs: $(STAMP) ## Write the pages that are made from the program
 	@$(BIN)/python -m benchmarks.reliability.page
 	@$(BIN)/python -m docs.generate.index
 
-pictures: $(STAMP) browser ## Take the pictures of the docs (RUNS="project NAME": finished runs)
-	@$(BIN)/python -m benchmarks.report_pictures $(RUNS)
+pictures: $(STAMP) browser ## Take every picture of the docs (runs the default experiment and one variation)
+	@$(BIN)/assay run
 	@$(BIN)/python -m benchmarks.ui_pictures
+	@$(BIN)/assay run --name gru-dropout --set train.gru.dropout=0.2
+	@$(BIN)/python -m benchmarks.report_pictures project gru-dropout
 
 browser: # the browser tests skip with a reason where this can't install one
 	@command -v chromium chromium-browser google-chrome >/dev/null || \

@@ -40,8 +40,8 @@ QUIET = (
     "--disable-sync",
     "--no-first-run",
 )
-SETTLE_MILLISECONDS = 4000
-PAGE_MILLISECONDS = 60_000
+SETTLE_MILLISECONDS = 8000
+PAGE_MILLISECONDS = 180_000
 MAX_BYTES = 300_000
 CLOSE_PANEL = '[data-component-id="mlflow.assistant.chat_panel.close"]'
 
@@ -58,36 +58,40 @@ def take(project: Path, tools: list[str], only: list[str]) -> bool:
     """
     IMAGES.mkdir(parents=True, exist_ok=True)
     taken: list[bool] = []
-    with _page() as page:
+    with _browser() as browser:
         if "mlflow" in tools:
             with _served(_mlflow_command(project), "/health") as address:
                 for name, look in _mlflow_looks(project):
                     if not only or name in only:
-                        taken.append(_shoot(page, name, look, address))
+                        taken.append(_shoot(browser, name, look, address))
         if "prefect" in tools:
             with _served(_prefect_command(), "/api/health") as address:
                 for name, look in _prefect_looks(address):
                     if not only or name in only:
-                        taken.append(_shoot(page, name, look, address))
+                        taken.append(_shoot(browser, name, look, address))
     return all(taken)
 
 
-def _shoot(page: Any, name: str, look: Look, address: str) -> bool:
+def _shoot(browser: Any, name: str, look: Look, address: str) -> bool:
     """Take one picture, in fewer colours where it would be too large; False where it failed."""
     from playwright.sync_api import TimeoutError as PageTimeoutError
 
+    # A profile of its own: pages remember what was open, and are shown as they open first.
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="en-GB")
+    path = IMAGES / f"{name}.png"
     try:
         look(page, address)
+        panel = page.locator(CLOSE_PANEL)
+        if panel.count():
+            # MLflow opens a panel of its own beside every page until it is closed once.
+            panel.first.click()
+        page.wait_for_timeout(SETTLE_MILLISECONDS)
+        page.screenshot(path=str(path))
     except PageTimeoutError as error:
         print(f"{name}: {str(error).splitlines()[0]}", file=sys.stderr)
         return False
-    panel = page.locator(CLOSE_PANEL)
-    if panel.count():
-        # MLflow opens a panel of its own beside every page until it is closed once.
-        panel.first.click()
-    page.wait_for_timeout(SETTLE_MILLISECONDS)
-    path = IMAGES / f"{name}.png"
-    page.screenshot(path=str(path))
+    finally:
+        page.close()
     if path.stat().st_size > MAX_BYTES:
         from PIL import Image
 
@@ -111,10 +115,13 @@ def _mlflow_looks(project: Path) -> list[tuple[str, Look]]:
 
         return look
 
-    runs = f"experiments/{experiment}/runs"
+    runs, best = f"experiments/{experiment}/runs", children[0].info.run_name
+    view = f"{runs}?viewStateShareKey=assay"
     return [
-        ("mlflow_runs", at(runs, parent.info.run_name)),
-        ("mlflow_charts", at(f"{runs}?compareRunsMode=CHART", parent.info.run_name)),
+        ("mlflow_runs", at(runs, best)),
+        ("mlflow_models", at(f"{view}-models", best)),
+        ("mlflow_charts", at(f"{runs}?compareRunsMode=CHART", best)),
+        ("mlflow_curves", at(f"{view}-curves&compareRunsMode=CHART", best)),
         ("mlflow_compare", at(f"compare-runs?runs={ids}&experiments={experiments}", "Run details")),
         ("mlflow_run", at(f"{runs}/{parent.info.run_id}", "Test NDCG@10")),
     ]
@@ -215,7 +222,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 240.0
 
 
 @contextmanager
-def _page() -> Iterator[Any]:
+def _browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
@@ -223,7 +230,7 @@ def _page() -> Iterator[Any]:
         raise SystemExit(f"no browser on this machine (looked for {', '.join(BROWSERS)}).")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=list(QUIET))
-        yield browser.new_page(viewport={"width": 1440, "height": 900}, locale="en-GB")
+        yield browser
         browser.close()
 
 

@@ -82,7 +82,8 @@ def _table(table: dict[str, Any]) -> Any:
     from rich.table import Table
 
     seen = "items the user has seen left out" if table["seen_filtered"] else "all items ranked"
-    grid = Table(title=f"Test set, full ranking, {seen}", title_justify="left", box=box.SIMPLE)
+    title = f"Test set, full ranking, {seen}"
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for head in ("Model", "NDCG@10", "95 % interval", "HR@10", "vs best"):
         text = head in ("Model", "vs best")
         grid.add_column(head, justify="left" if text else "right", no_wrap=True)

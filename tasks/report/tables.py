@@ -26,6 +26,8 @@ RANKING_CAPTIONS = {
     True: "Test set, full ranking of the catalogue, items the user has seen left out.",
 }
 
+UNBROKEN = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+
 
 @dataclass(frozen=True)
 class TableRow:
@@ -60,7 +62,7 @@ def model_table(table: Table, trainings: Sequence[Training]) -> TextTable:
             *(_mean(metrics, name) for name in _OTHER_METRICS),
             _seconds(own),
             _parameters(own),
-            verdict_on(table, row["model"]),
+            verdict_on(table, row["model"]).replace(" = ", UNBROKEN),
         )
         rows.append(TableRow(cells, best=place == 0))
     return TextTable(RANKING_CAPTIONS[bool(table["seen_filtered"])], HEADS, tuple(rows))

@@ -84,3 +84,22 @@ def test_the_pages_of_mlflow_that_show_the_run_are_named(workspace: Path, capsys
     assert launch.newest_views(workspace, 5001)[0] == (
         "  Newest run: models: http://127.0.0.1:5001/#/experiments/1/runs"
     )
+
+
+def test_no_verdict_is_cut_off_where_no_terminal_says_how_wide_it_is(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workspace / "artifacts" / "evaluation" / "comparison.json"
+    content = json.loads(path.read_text())
+    table = content["tables"][0]
+    table["rows"].append({**table["rows"][0], "model": "logistic_regression"})
+    pair = {"metric": "ndcg_at_10", "better": "gru", "worse": "logistic_regression"}
+    numbers = {"difference": 0.1, "low": 0.05, "high": 0.2, "p_holm": 0.0021}
+    table["pairs"] = [{**pair, **numbers, "is_significant": True}]
+    path.write_text(json.dumps(content))
+
+    summary.print_summary(Settings(), workspace, as_json=False)
+
+    printed = capsys.readouterr().out
+    assert "worse, p = 0.0021" in printed
+    assert "…" not in printed
