@@ -14,6 +14,7 @@ from tasks.baselines.sasrec import TransformerBlock
 from tasks.diagnostics.subject import Subject
 from tasks.faults.fault import WITH_MLSTM, WITH_SLSTM, at
 from tasks.faults.held_out_data_faults import held_out
+from tasks.faults.layered_blocks import LayeredMLSTM
 from tasks.faults.planting import (
     change_core,
     change_hidden,
@@ -89,7 +90,7 @@ class _UnscaledKeys(WrittenOutMLSTM):
         return k
 
 
-class _NoSkip(MLSTMBlock):
+class _NoSkip(LayeredMLSTM):
     def _output(self, x: Tensor, h: Tensor, mixed: Tensor, z: Tensor) -> Tensor:
         return super()._output(x, h, torch.zeros_like(mixed), z)
 

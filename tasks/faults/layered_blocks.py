@@ -28,11 +28,21 @@ class LayeredMLSTM(MLSTMBlock):
         inner, z = self.proj_up(self.norm(x)).chunk(2, dim=-1)
         mixed, conv = self.conv(inner, mask, None if state is None else state.conv)
         mixed = F.silu(mixed)
-        inputs = (part.transpose(1, 2) for part in self._cell_inputs(inner, mixed))
+        inputs = (part.transpose(1, 2) for part in self._step_inputs(inner, mixed))
         before = None if state is None else state.cell
         h, cell = self.recurrence(*inputs, mask=mask, state=before)
         y = self._output(x, h.transpose(1, 2), mixed, z)
         return zero_padding(y, mask), MLSTMBlockState(cell, conv)
+
+    def step(self, x: Tensor, state: MLSTMBlockState) -> tuple[Tensor, MLSTMBlockState]:
+        """Map one position."""
+        inner, z = self.proj_up(self.norm(x)).chunk(2, dim=-1)
+        mixed, conv = (
+            (inner, state.conv) if self.conv is None else self.conv.step(inner, state.conv)
+        )
+        mixed = F.silu(mixed)
+        h, cell = self.recurrence.step(*self._step_inputs(inner, mixed), state.cell)
+        return self._output(x, h, mixed, z), MLSTMBlockState(cell, conv)
 
     def _output(self, x: Tensor, h: Tensor, mixed: Tensor, z: Tensor) -> Tensor:
         merged = (self.head_merge(h) + self.skip * mixed) * F.silu(z)
