@@ -60,6 +60,16 @@ SURVIVED = (
      "test_nan_while_training_is_said_with_step_and_advice"),
     ("NaN in the log", "tests/data/readers/test_broken_values.py", "test_broken_values"),
     ("SIGTERM to a stage", "tests/test_main.py", "test_sigterm_ends_a_stage_with_a_message"),
+    ("SIGTERM or Ctrl-C while training leaves a checkpoint", "tests/training/test_train_stage.py",
+     "test_a_signal_leaves_a_checkpoint_and_a_message"),
+    ("disk full in check, diagnose and report", "tests/reliability/test_disk.py",
+     "test_a_full_disk_in_a_later_stage_too"),
+    ("a search for settings killed in the middle", "tests/tuning/test_study.py",
+     "test_trial_a_killed_search_left_running_is_begun_anew"),
+    ("a nightly log that was cut short is refused before training",
+     "tests/flows/test_growth_check.py", "test_log_cut_short_is_refused_before_training"),
+    ("a model that is not better is never promoted", "tests/tracking/test_champion.py",
+     "test_a_worse_or_equal_model_does_not"),
 )  # fmt: skip
 """Fault, file and test that plants it."""
 
