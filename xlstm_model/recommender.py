@@ -123,10 +123,10 @@ class SequenceRecommender(nn.Module):
         device, dtype = device or weight.device, dtype or weight.dtype
         none_yet = torch.zeros(batch_size, dtype=torch.int64, device=device)
         pooling: Any = ()
+        recent: Any = ()
         if self.pooling is not None:
             pooling = self.pooling.initial_state(batch_size, device=device, dtype=dtype)
         sequence = self.sequence_model.initial_state(batch_size, device=device, dtype=dtype)
-        recent: Any = ()
         if self.repeats is not None:
             recent = none_yet[:, None].repeat(1, self.repeats.window)
         return RecommenderState(sequence, none_yet, none_yet, pooling, recent)
@@ -138,6 +138,7 @@ class SequenceRecommender(nn.Module):
         mask: Tensor | None = None,
         times: Tensor | None = None,
         state: RecommenderState | None = None,
+        only_real: bool = False,
     ) -> tuple[Tensor, RecommenderState]:
         """Hidden states of histories, or of what comes after an earlier call's state.
 
@@ -146,6 +147,7 @@ class SequenceRecommender(nn.Module):
             mask: Bool (B, S), True where real; ``item_ids != 0`` when absent.
             times: int64 (B, S) in microseconds; needed with ``time_gaps``, else without effect.
             state: Where an earlier call stopped; empty histories when absent.
+            only_real: Padding stands right, and neither hidden states there nor the state are read.
 
         Returns:
             Hidden states (B, S, D), zero at padding, or (B, D) when pooled; and the state after
@@ -156,8 +158,7 @@ class SequenceRecommender(nn.Module):
         """
         mask = item_ids != PADDING_ID if mask is None else mask
         first = torch.zeros_like(item_ids[:, 0])
-        position = first if state is None else state.position
-        last_time = first if state is None else state.last_time
+        position, last_time = (first, first) if state is None else (state.position, state.last_time)
         places = position[:, None] + mask.long().cumsum(1) - 1
         x = self.item_embedding(item_ids)
         if self.time_gaps is not None:
@@ -168,11 +169,12 @@ class SequenceRecommender(nn.Module):
         if self.positions is not None:
             x = x + self.positions(places.clamp(min=0))
         inner = None if state is None else state.sequence
-        hidden, sequence = self.sequence_model(self.dropout(x), mask=mask, state=inner)
+        x, known = self.dropout(x), None if only_real else mask
+        hidden, sequence = self.sequence_model(x, mask=known, state=inner)
         pooled: Any = ()
+        recent: Any = ()
         if self.pooling is not None:
             hidden, pooled = self.pooling(hidden, mask, None if state is None else state.pooling)
-        recent: Any = ()
         if self.repeats is not None:
             before = item_ids.new_zeros(item_ids.shape[0], self.repeats.window)
             recent = recent_after(before if state is None else state.recent, item_ids, mask)
@@ -195,8 +197,7 @@ class SequenceRecommender(nn.Module):
         Raises:
             ValueError: If ``times`` are needed and absent.
         """
-        x = self.item_embedding(item_ids)
-        last_time = state.last_time
+        x, last_time = self.item_embedding(item_ids), state.last_time
         if self.time_gaps is not None:
             times = given_times(times)
             x = x + self.time_gaps(times - last_time, state.position == 0)
@@ -273,9 +274,9 @@ class SequenceRecommender(nn.Module):
     def next_scores(self, hidden: Tensor, state: RecommenderState) -> Tensor:
         """Scores (B, V) of the next item from the newest hidden state (B, D) and the state."""
         scores = self.head(hidden)
-        if self.repeats is None:
-            return scores
-        return self.repeats(scores, repeats_at_the_end(state.recent))
+        if self.repeats is not None:
+            scores = self.repeats(scores, repeats_at_the_end(state.recent))
+        return scores
 
     def last_scores(self, item_ids: Tensor, lengths: Tensor, times: Tensor | None = None) -> Tensor:
         """Scores (B, V) after each history's last real event; only that one goes through the head.

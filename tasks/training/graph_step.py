@@ -17,6 +17,7 @@ from tasks.training.objective import FullCrossEntropy, Objective
 from tasks.training.optimizer import clip_gradients
 from tasks.training.plan import TrainingPlan
 from tasks.training.step import StepResult, train_step
+from xlstm_model import SequenceRecommender
 
 WARM_UP_STEPS = 3
 """Steps made one operation at a time before a graph is captured: they compile kernels and create
@@ -45,6 +46,7 @@ class GraphStep:
         """Whether the model and the loss can be trained so, the loss by kernels alone."""
         return (
             isinstance(objective, FullCrossEntropy)
+            and getattr(type(model), "encode", None) is SequenceRecommender.encode
             and getattr(model, "time_gaps", None) is None
             and getattr(model, "pooling", None) is None
             and objective.takes_padding(model, max_seq_len)
@@ -130,7 +132,7 @@ class _Captured:
         """The step's work, loss and gradient norm (2,)."""
         batch = self._batch
         with torch.autocast("cuda", torch.bfloat16, enabled=plan.precision == "bf16"):
-            hidden, _ = model.encode(batch.item_ids, mask=batch.item_ids != 0)
+            hidden, _ = model.encode(batch.item_ids, mask=batch.item_ids != 0, only_real=True)
             loss = objective(model, hidden, batch)
         loss.backward()
         grad_norm = clip_gradients(model.parameters(), plan.max_grad_norm)

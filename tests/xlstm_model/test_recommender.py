@@ -290,3 +290,15 @@ def test_position_table_ends_in_a_shared_row():
     model(items).nan_to_num(neginf=0.0).sum().backward()
     assert weight.grad.abs().sum(1).gt(0).all()
     assert weight.shape == (3, 8)
+
+
+def test_padding_on_the_right_changes_no_real_position_unknown_to_a_causal_model():
+    torch.manual_seed(0)
+    model = SequenceRecommender(9, XLSTMStack(8, "ms", num_heads=2), 8).eval()
+    ids = torch.randint(1, 10, (3, 12))
+    mask = torch.arange(12) < torch.tensor([[12], [5], [1]])
+    ids = ids * mask
+    known, _ = model.encode(ids, mask=mask)
+    unknown, _ = model.encode(ids, mask=mask, only_real=True)
+    torch.testing.assert_close(known[mask], unknown[mask])
+    assert not torch.equal(known, unknown)

@@ -23,7 +23,9 @@ def test_equals_a_dense_map_with_blocks_on_the_diagonal(blocks, width_in, width_
     torch.manual_seed(0)
     layer = BlockDiagonalLinear(blocks * width_in, blocks * width_out, blocks, bias=bias).double()
     x = torch.randn(*lead, blocks * width_in, dtype=torch.float64)
-    expected = x @ torch.block_diag(*layer.weight).T
+    dense = torch.block_diag(*layer.weight)
+    torch.testing.assert_close(layer.dense_weight(), dense)
+    expected = x @ dense.T
     if bias:
         torch.nn.init.normal_(layer.bias)
         expected = expected + layer.bias
