@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.quality_words import conclusions
+
 Run = dict[str, Any]
 
 HEAD = """# Results
@@ -103,8 +105,12 @@ def page(runs: dict[str, Run]) -> str:
     Args:
         runs: Kept runs by preset; logs without a run are left out.
     """
+    shown = [log for log in LOGS if log.preset in runs]
     parts = [HEAD]
-    parts += [section(log, runs) for log in LOGS if log.preset in runs]
+    if shown:
+        names = [(log.title, log.preset, log.temporal) for log in shown]
+        parts.append(conclusions(names, runs))
+    parts += [section(log, runs) for log in shown]
     if any(name in runs for name, _ in SYNTHETIC):
         parts.append(synthetic_section(runs))
     return "\n".join(parts)
@@ -130,8 +136,9 @@ def section(log: Log, runs: dict[str, Run]) -> str:
         users = next(iter(_rows(temporal).values()))["num_users"]
         lines.append(
             f"- Global temporal split (`params/{log.temporal}.yaml`): {users:,} test users, "
-            "tuned settings of the leave-one-out preset."
+            f"{len(temporal['seeds'])} seeds, tuned settings of the leave-one-out preset."
         )
+        lines += [f"  {line}" for line in sentences(temporal)]
     if log.published:
         lines += ["", "| Published | HR@10 | NDCG@10 |", "|---|---|---|"]
         lines += [f"| {source} | {hits} | {gain} |" for source, hits, gain in log.published]

@@ -91,10 +91,10 @@ def collect(folders: list[Path], target: Path, weights: list[str]) -> None:
         if path.is_file() and (path.name != WEIGHTS or folder.name in weights)
     ]
     parts: list[list[tuple[Path, str]]] = []
-    size = PART_BYTES
+    size = 0
     for path, name in files:
         packed = path.stat().st_size // (1 if path.name == WEIGHTS else TEXT_SHRINKS)
-        if size + packed > PART_BYTES:
+        if not parts or size + packed > PART_BYTES:
             parts.append([])
             size = 0
         parts[-1].append((path, name))

@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.quality import KEPT, PAGE, extract, read_kept
 from benchmarks.quality_page import LOGS, page, sentences, verdict
+from benchmarks.quality_words import standing
 from tasks.report.records import MissingRecordError
 
 
@@ -51,7 +52,7 @@ def test_page_orders_models_and_puts_the_temporal_split_beside():
     assert ".1200 [.1100, .1300] ± .0020" in rows[0]
     assert ".0600 [.0500, .0700]" in rows[0]
     assert "1,234" in rows[0]
-    assert "LRURec" not in text
+    assert "as LRURec prepared it" not in text
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,13 @@ def test_verdict_says_whether_a_target_was_reached(target, word):
 def test_sentence_about_a_model_that_is_behind_has_a_negative_difference():
     [line] = sentences(make_run({"xlstm": 0.1, "gru": 0.12}))
     assert line == "- `xlstm` minus `gru`: -0.0200 [-0.0300, -0.0100], p = 0.01: significant."
+
+
+def test_standing_names_what_is_significantly_better_and_worse():
+    text = standing(make_run({"xlstm": 0.1, "gru": 0.12, "lstm": 0.05}))
+    assert text.startswith("`xlstm` is number 2 of 3")
+    assert "significantly better than none" in text
+    assert "significantly worse than `gru` (50 test users)" in text
 
 
 def test_synthetic_table_is_a_share_of_the_best_possible():

@@ -1,0 +1,1 @@
+"""Other libraries' recommenders on prepared data, each in an environment of its own."""

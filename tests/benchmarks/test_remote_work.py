@@ -1,0 +1,77 @@
+import tarfile
+
+import pytest
+
+from benchmarks import levers, remote_work
+from benchmarks.remote_runs import collect, unpack
+from benchmarks.remote_work import Plan, evaluate, make_jobs, work_off
+from tasks.settings import Settings, load_settings, settings_from_dict, write_params
+
+
+@pytest.fixture
+def folder(tmp_path):
+    values = Settings().model_dump(mode="json")
+    values["experiment"].update(models=["popularity", "gru", "xlstm"], seeds=[0, 1])
+    place = tmp_path / "there" / "mine"
+    place.mkdir(parents=True)
+    write_params(settings_from_dict(values), place / "params.yaml")
+    return place
+
+
+def finish(folder, model, seed):
+    place = folder / "artifacts" / "models" / model / f"seed_{seed}"
+    place.mkdir(parents=True)
+    (place / "record.json").write_text("{}")
+    (place / "model.safetensors").write_bytes(bytes(9))
+
+
+def test_jobs_go_seed_by_seed_slow_models_first_without_what_is_done(folder):
+    finish(folder, "gru", 0)
+    found = [job.trainings for job in make_jobs(folder, [], [])]
+    fitted = (("popularity", 0), ("popularity", 1))
+    assert found == [(("xlstm", 0),), (("xlstm", 1),), (("gru", 1),), fitted]
+
+
+def test_run_is_evaluated_once_after_its_last_training(folder, monkeypatch):
+    done = []
+    monkeypatch.setattr(remote_work, "_train", lambda job, plan, place: done.append(str(job)))
+    monkeypatch.setattr(remote_work, "evaluate", lambda folder: done.append(folder.name))
+    work_off(make_jobs(folder, [], []), Plan(3, 0, float("inf"), evaluate=True), lambda _: None)
+    assert len(done) == 6
+    assert done[-1] == "mine"
+
+
+def test_no_training_starts_after_the_deadline(folder):
+    said = []
+    work_off(make_jobs(folder, ["gru"], []), Plan(1, 0, 0.0, evaluate=False), said.append)
+    assert said == [f"mine gru seed {seed}: not started, no time left" for seed in (0, 1)]
+
+
+def test_evaluation_is_left_to_seeds_that_all_models_have(folder, monkeypatch):
+    for model in ("popularity", "gru", "xlstm"):
+        finish(folder, model, 1)
+    finish(folder, "gru", 0)
+    monkeypatch.setattr(remote_work, "_run_module", lambda *args, **kwargs: None)
+    assert evaluate(folder).startswith("mine: evaluated seeds [1]")
+    assert load_settings(folder / "params.yaml").experiment.seeds == (1,)
+
+
+def test_records_come_home_and_weights_only_of_named_runs(folder, tmp_path):
+    finish(folder, "gru", 0)
+    collect([folder], tmp_path / "out", [])
+    with tarfile.open(tmp_path / "out" / "runs0.tar.gz") as archive:
+        assert not [name for name in archive.getnames() if name.endswith(".safetensors")]
+    collect([folder], tmp_path / "out", ["mine"])
+    unpack([tmp_path / "out" / "runs0.tar.gz"], tmp_path / "home")
+    kept = tmp_path / "home" / "mine" / "artifacts" / "models" / "gru" / "seed_0"
+    assert (kept / "model.safetensors").stat().st_size == 9
+    assert load_settings(tmp_path / "home" / "mine" / "params.yaml").experiment.seeds == (0, 1)
+
+
+def test_changes_to_a_preset_are_valid_settings_beside_its_data(folder):
+    (folder / "data").mkdir()
+    levers.make(folder)
+    made = folder.parent / "lever-gbce"
+    assert load_settings(made / "params.yaml").train.shared.loss == "gbce"
+    assert (made / "data").resolve() == (folder / "data").resolve()
+    assert len(list(folder.parent.glob("lever-*"))) == len(levers.LEVERS)
