@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 
+from tasks.data.prepared import PackedSequences
 from tasks.diagnostics.finding import Limit
 from tasks.diagnostics.measurements import window_match
 from tasks.diagnostics.probe import MAX_BATCHES, Probe
@@ -27,7 +28,7 @@ class EpochCoverage:
     """Pairs of an epoch beside those of the training sequences."""
 
     covered_share: float = quantity("share of the pairs an epoch should hold")
-    repeated_share: float | None = quantity("share of short sequences' pairs held more than once")
+    repeated_share: float = quantity("share of the pairs held that are of sequences held twice")
     batch_dropped: bool = quantity("dropping a last, incomplete batch explains what is left out")
     batch_filled: bool = quantity("filling up a last batch explains what is held twice")
     never_seen: int | None = quantity("sequences that none of three epochs holds")
@@ -57,15 +58,10 @@ def measure(probe: Probe) -> EpochCoverage:
     if len(batches) >= MAX_BATCHES:
         raise NotMeasuredError(f"an epoch of fewer than {MAX_BATCHES} batches")
     train = probe.data.train
-    offsets = np.asarray(train.offsets, dtype=np.int64)
-    places = probe.evidence(window_match.measure).pairs
-    distinct, times = np.unique(places, return_counts=True)
-    owner = np.searchsorted(offsets, distinct, side="right") - 1
-    seen = np.bincount(owner, minlength=len(train))
-    expected = _expected(probe, np.maximum(np.asarray(train.lengths) - 1, 0), seen)
-    short = np.asarray(train.lengths) - 1 <= probe.subject.declared.max_seq_len
-    of_short = int(seen[short].sum())
-    again = (times > 1) & short[owner]
+    told = all(batch.users is not None for batch in batches)
+    seen, twice = _held(train, probe.evidence(window_match.measure).pairs)
+    twice &= told
+    expected = _expected(probe, np.maximum(np.asarray(train.lengths) - 1, 0), seen, told)
     rows = [len(batch.item_ids) for batch in batches]
     room = rows[0] - 1 if len(set(rows)) == 1 and len(rows) > 1 else 0
     epochs = [batches, *(_epoch(probe, number) for number in range(1, EPOCHS))]
@@ -73,24 +69,48 @@ def measure(probe: Probe) -> EpochCoverage:
     total = int(expected.sum())
     return EpochCoverage(
         covered_share=float(held.sum() / total) if total else 1.0,
-        repeated_share=int(again.sum()) / of_short if of_short else None,
+        repeated_share=float(seen[twice].sum() / max(seen.sum(), 1)),
         batch_dropped=0 < int((held < expected).sum()) <= room,
-        batch_filled=0 < len(np.unique(owner[again])) <= room,
+        batch_filled=0 < int(twice.sum()) <= room,
         never_seen=_never_seen(epochs, expected),
         by_chance=_by_chance(int((expected > 0).sum()), room),
         repeated_seeds=_repeated_seeds(epochs[:2]),
     )
 
 
-def _expected(probe: Probe, pairs: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _held(train: PackedSequences, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return per sequence the pairs held, int64 (U,), and whether all of those were held twice.
+
+    Pairs of a sequence are told apart by input and target, not by place: a short window may stand
+    in several places. Windows that overlap hold some pairs of a sequence twice; all of them, only
+    a second drawing of the sequence.
+    """
+    items = np.asarray(train.items, dtype=np.int64)
+    owner = np.repeat(np.arange(len(train)), train.lengths)
+    inner = np.flatnonzero(owner[1:] == owner[:-1])
+    width = int(items.max(initial=0)) + 1
+    code = items[:-1] * width + items[1:]
+    keys, key = np.unique(np.stack([owner[inner], code[inner]]), axis=1, return_inverse=True)
+    of_place = np.full(len(items), -1)
+    of_place[inner] = key.ravel()
+    there = np.bincount(key.ravel(), minlength=keys.shape[1])
+    found = np.bincount(of_place[places], minlength=keys.shape[1])
+    seen = np.bincount(keys[0], np.minimum(found, there), minlength=len(train)).astype(np.int64)
+    once = np.zeros(len(train), dtype=bool)
+    once[keys[0][(found > 0) & (found < 2 * there)]] = True
+    return seen, (seen > 0) & ~once
+
+
+def _expected(probe: Probe, pairs: np.ndarray, seen: np.ndarray, told: bool) -> np.ndarray:
     """Pairs of each sequence that an epoch should hold.
 
     All of them or, where programs keep the most recent events only, as many as `max_seq_len`
     allows. Which of the two a program means, its long sequences show: one window holds no more.
+    Where rows don't tell whose they are, the fewer.
     """
     limit = probe.subject.declared.max_seq_len
     long = pairs > limit
-    if (seen > limit).any() and float(np.median(seen[long] / pairs[long])) >= WHOLE:
+    if told and (seen > limit).any() and float(np.median(seen[long] / pairs[long])) >= WHOLE:
         return pairs
     return np.minimum(pairs, limit)
 

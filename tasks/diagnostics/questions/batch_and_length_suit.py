@@ -4,7 +4,7 @@ Reads: the windows of an epoch beside the training sequences; the declared longe
 record; in the deep mode, where a training has no skill, one of four times as many steps.
 
 Rule: no window is longer than declared; an epoch leaves out no more than 2 % of the pairs it should
-hold, and holds no more than 2 % of those of short sequences twice; no sequence is left out by three
+hold, and no more than 2 % are of sequences it holds twice; no sequence is left out by three
 epochs; no two batches have one seed (exact counts). An epoch should hold all pairs, or of each
 sequence as many as a window does, whichever its long sequences show to be meant.
 
@@ -185,12 +185,12 @@ def _held(evidence: Evidence, limits: Limits) -> tuple[Check, ...]:
         explained_by=earlier,
     )
     twice = exact(
-        "share of the pairs of short sequences that an epoch holds more than once",
+        "share of the pairs of an epoch that are of sequences it holds more than once",
         epoch.repeated_share if epoch else None,
         one_batch(limits["twice"], evidence.num_batches, bool(epoch and epoch.batch_filled)),
         "batching",
         "draw users without replacement: one that is drawn twice weighs twice",
-        missing=f"{missing}, and sequences that fit one window",
+        missing=missing,
         essential=False,
         explained_by=(*earlier, "split", "pad"),
     )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tasks.diagnostics.engine import answer
+from tasks.diagnostics.measurements import epoch_coverage
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.questions import (
     QUESTIONS,
@@ -20,6 +21,7 @@ from tasks.diagnostics.questions import (
     sequences_long_enough,
     timestamps_aligned,
 )
+from tasks.diagnostics.subject import Batch
 from tasks.faults.planting import from_rows
 
 BY_ID = {question.id: question for question in QUESTIONS}
@@ -351,8 +353,45 @@ def test_counts_of_an_epoch_at_their_limits(healthy: Probe) -> None:
         ("never_seen", 0, 1),
         ("repeated_seeds", 0, 1),
     ):
-        for value, verdict in ((limit, "healthy"), (beyond, "faulty"), (None, "healthy")):
+        for value, verdict in ((limit, "healthy"), (beyond, "faulty")):
             coverage = dataclasses.replace(evidence.windows.coverage, **{field: value})
             windows = dataclasses.replace(evidence.windows, coverage=coverage)
             changed = dataclasses.replace(evidence, windows=windows)
             assert question.judge(changed, question.limits).verdict == verdict, field
+
+
+def test_windows_that_overlap_hold_no_sequence_twice(toy) -> None:
+    def overlapping(of, epoch):
+        for number, batch in enumerate(of(epoch)):
+            yield batch
+            again = batch.rows(batch.lengths > 4).columns(slice(0, 2))
+            yield again._replace(seed=batch.seed + 50_000 + number)
+
+    coverage = epochs_of(toy, overlapping).evidence(epoch_coverage.measure)
+    assert coverage.repeated_share == 0.0
+
+
+def test_short_windows_over_repeated_items_leave_nothing_out(toy) -> None:
+    """A window of one event may stand in many places of its sequence."""
+
+    def alike(log):
+        item = np.where(np.arange(len(log)) % 3 > 0, "i1", log.item)
+        return dataclasses.replace(log, item=item)
+
+    def single_events(prepared, seed, epoch):
+        train = prepared.data.train
+        pairs = [(u, p) for u in range(len(train)) for p in range(train.lengths[u] - 1)]
+        order = np.random.default_rng([seed, epoch]).permutation(len(pairs))
+        for number, chosen in enumerate(np.array_split(order, 8)):
+            users = [pairs[i][0] for i in chosen]
+            runs = [train.sequence(pairs[i][0])[pairs[i][1] :][:2] for i in chosen]
+            rows = torch.as_tensor(np.array(runs, dtype=np.int64))
+            item_ids, users = rows[:, :1], torch.tensor(users)
+            mask = torch.ones_like(item_ids, dtype=torch.bool)
+            yield Batch(item_ids, rows[:, 1:], mask, None, users, 100 * epoch + number + 1)
+
+    clean = toy()
+    declared = dataclasses.replace(clean.declared, max_seq_len=1)
+    subject = clean.replace(log=alike(clean.log), declared=declared, make_batches=single_events)
+    coverage = Probe(subject).evidence(epoch_coverage.measure)
+    assert (coverage.covered_share, coverage.repeated_share) == (1.0, 0.0)
