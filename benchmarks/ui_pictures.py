@@ -78,6 +78,7 @@ def _shoot(browser: Any, name: str, look: Look, address: str) -> bool:
 
     # A profile of its own: pages remember what was open, and are shown as they open first.
     page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="en-GB")
+    page.set_default_timeout(PAGE_MILLISECONDS)
     path = IMAGES / f"{name}.png"
     try:
         look(page, address)

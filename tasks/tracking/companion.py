@@ -28,6 +28,7 @@ class Companion:
         self._process = psutil.Process()
         self._process.cpu_percent()
         _, self._count = log.progress("system")
+        self._started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="assay-tracking", daemon=True)
 
@@ -44,10 +45,16 @@ class Companion:
     def _work(self) -> None:
         delivered = time.monotonic()
         while not self._stop.wait(SAMPLE_SECONDS):
-            self._sample()
+            if not self._is_early():
+                self._sample()
             if time.monotonic() - delivered >= DELIVER_SECONDS:
                 self._deliver()
                 delivered = time.monotonic()
+
+    def _is_early(self) -> bool:
+        """Within the first minute, before an epoch: a run shall not be headed by the machine."""
+        elapsed = time.monotonic() - self._started
+        return elapsed < DELIVER_SECONDS and self._log.progress("epoch")[0] < 0
 
     def _sample(self) -> None:
         values = machine_use(self._process)

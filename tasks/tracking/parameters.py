@@ -13,6 +13,8 @@ GLANCE = "at_a_glance"
 """First group of metrics: MLflow sorts the sections of its chart pages by name."""
 GLANCED = {"val/ndcg_at_10": "val_ndcg_at_10", "train/loss": "train_loss"}
 """Curves that are repeated in the first group, the one that opens the compare page first."""
+FIRST_METRIC = f"{GLANCE}/val_ndcg_at_10"
+"""Delivered before all others."""
 WATCHED = ("grad", "update", "gate", "state", "saturated", "steps")
 """Groups of what is watched inside a training; below ``watch/`` they come last on the pages."""
 

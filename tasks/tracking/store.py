@@ -14,6 +14,7 @@ from typing import Any
 from tasks.tracking import address, connection
 from tasks.tracking.connection import RefusedRecordError
 from tasks.tracking.journal import Record
+from tasks.tracking.parameters import FIRST_METRIC
 
 MAX_METRICS = 1000
 MAX_PARAMS = 100
@@ -152,7 +153,9 @@ class Store:
     def _metrics(self, record: Record) -> None:
         from mlflow.entities import Metric
 
-        points = [Metric(name, value, time, step) for name, value, time, step in record["points"]]
+        # MLflow lists metrics as they arrived first, and its compare page opens on the first.
+        ordered = sorted(record["points"], key=lambda point: point[0] != FIRST_METRIC)
+        points = [Metric(name, value, time, step) for name, value, time, step in ordered]
         for start in range(0, len(points), MAX_METRICS):
             self.client.log_batch(self.run_id(record["key"]), points[start : start + MAX_METRICS])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 
 from tasks import tracking
 from tasks.settings import Settings
-from tasks.tracking import delivery
+from tasks.tracking import companion, delivery
 from tasks.tracking.description import DESCRIPTION_TAG
 from tasks.tracking.experiment import DELIVER_LATER
+from tasks.tracking.parameters import FIRST_METRIC
 from tasks.tracking.views import COMPARE, TAG, read_links
-from tests.tracking.conftest import children, parents, train, write_evaluation
+from tests.tracking.conftest import children, epoch_row, parents, train, write_evaluation
 
 RANKS = {"popularity": [3, 3, 20, 3], "gru": [1, 1, 20, 2]}
 ROW = {"model": "gru", "metrics": {"ndcg_at_10": {"mean": 0.25, "low": 0.2, "high": 0.31}}}
@@ -114,5 +116,21 @@ def test_the_first_group_of_metrics_is_on_every_run_and_first(
         groups[run.info.run_name] = sorted({name.partition("/")[0] for name in run.data.metrics})
     assert {found[0] for found in groups.values()} == {"at_a_glance"}
     assert groups["gru seed 0"][-1] == "watch"
+    for run in children(client, parent).values():
+        assert next(iter(run.data.metrics)) == FIRST_METRIC
     unfolded = children(client, parent)["gru seed 0"].data.tags["mlflow.runType"]
     assert unfolded == "evaluation"
+
+
+def test_the_machine_is_measured_from_the_first_epoch_on(
+    settings: Settings, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(companion, "SAMPLE_SECONDS", 0.01)
+    with tracking.model_run(settings, workspace, "gru", 0) as run:
+        time.sleep(0.2)
+        assert run.log.progress("system") == (-1, 0)
+        run.on_epoch(epoch_row(1))
+        deadline = time.monotonic() + 60
+        while run.log.progress("system") == (-1, 0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert run.log.progress("system")[1] > 0
