@@ -168,9 +168,8 @@ class SequenceRecommender(nn.Module):
             last_time = before[:, -1]
         if self.positions is not None:
             x = x + self.positions(places.clamp(min=0))
-        inner = None if state is None else state.sequence
-        x, known = self.dropout(x), None if only_real else mask
-        hidden, sequence = self.sequence_model(x, mask=known, state=inner)
+        known, inner = None if only_real else mask, None if state is None else state.sequence
+        hidden, sequence = self.sequence_model(self.dropout(x), mask=known, state=inner)
         pooled: Any = ()
         recent: Any = ()
         if self.pooling is not None:
@@ -178,8 +177,7 @@ class SequenceRecommender(nn.Module):
         if self.repeats is not None:
             before = item_ids.new_zeros(item_ids.shape[0], self.repeats.window)
             recent = recent_after(before if state is None else state.recent, item_ids, mask)
-        position = position + mask.sum(1)
-        return hidden, RecommenderState(sequence, position, last_time, pooled, recent)
+        return hidden, RecommenderState(sequence, position + mask.sum(1), last_time, pooled, recent)
 
     def step(
         self, item_ids: Tensor, state: RecommenderState, *, times: Tensor | None = None
