@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from xlstm_model.blocks.checks import zero_padding
 from xlstm_model.blocks.plain import Weights, can_read, is_dropping, mlstm_weights, nobody_watches
 from xlstm_model.cells import MLSTMState
+from xlstm_model.layers import gated_merge
 from xlstm_model.native import library
 from xlstm_model.tracing import refuse_double_backward
 
@@ -191,10 +192,14 @@ def _through_layers(
     given = [w for w in weights if w is not None]
     with torch.enable_grad():
         clean = zero_padding(leaf, mask)
-        y, after = ctx.block.branch(clean, mask, state)
-        adds_residual = ctx.shape[0][RESIDUAL]
-        y = zero_padding(clean + y if adds_residual else y, mask)
-        end = (y, after.conv, *after.cell)
+        block = ctx.block
+        inputs, mixed, z, conv = block.cell_inputs(clean, mask, state)
+        cell = None if state is None else state.cell
+        h, cell = block.recurrence(*inputs, mask=mask, state=cell)
+        merged = gated_merge(h.transpose(1, 2), block.head_merge.norm, block.skip, mixed, z)
+        y = block.proj_down(merged)
+        y = zero_padding(clean + y if ctx.shape[0][RESIDUAL] else y, mask)
+        end = (y, conv, *cell)
         results = [
             (r, g) for r, g in zip(end, grads, strict=True) if g is not None and r.requires_grad
         ]

@@ -191,19 +191,10 @@ class MLSTMBlock(nn.Module):
         if found is not None:
             return found[0], MLSTMBlockState(MLSTMState(*found[2:]), found[1])
         x = zero_padding(x, mask)
-        y, after = self.branch(x, mask, state)
-        y = self.dropout(y)
-        return zero_padding(x + y if self.residual else y, mask), after
-
-    def branch(
-        self, x: Tensor, mask: Tensor | None, state: MLSTMBlockState | None
-    ) -> tuple[Tensor, MLSTMBlockState]:
-        """What comes before dropout and residual, layer by layer; x is 0 at padding."""
         inputs, mixed, z, conv = self.cell_inputs(x, mask, state)
-        before = None if state is None else state.cell
-        h, cell = self.recurrence(*inputs, mask=mask, state=before)
-        merged = gated_merge(h.transpose(1, 2), self.head_merge.norm, self.skip, mixed, z)
-        return self.proj_down(merged), MLSTMBlockState(cell, conv)
+        h, cell = self.recurrence(*inputs, mask=mask, state=None if state is None else state.cell)
+        y = self._output(x, h.transpose(1, 2), mixed, z)
+        return zero_padding(y, mask), MLSTMBlockState(cell, conv)
 
     def cell_inputs(
         self, x: Tensor, mask: Tensor | None, state: MLSTMBlockState | None
@@ -242,9 +233,7 @@ class MLSTMBlock(nn.Module):
         )
         mixed = F.silu(mixed)
         h, cell = self.recurrence.step(*self._step_inputs(inner, mixed), state.cell)
-        merged = gated_merge(h, self.head_merge.norm, self.skip, mixed, z)
-        y = self.dropout(self.proj_down(merged))
-        return x + y if self.residual else y, MLSTMBlockState(cell, conv)
+        return self._output(x, h, mixed, z), MLSTMBlockState(cell, conv)
 
     def _step_inputs(self, inner: Tensor, mixed: Tensor) -> tuple[Tensor, ...]:
         """q, k, v (..., NH, DH) and gate pre-activations (..., NH)."""
@@ -258,3 +247,8 @@ class MLSTMBlock(nn.Module):
             self.igate(gate_input),
             self.fgate(gate_input),
         )
+
+    def _output(self, x: Tensor, h: Tensor, mixed: Tensor, z: Tensor) -> Tensor:
+        merged = gated_merge(h, self.head_merge.norm, self.skip, mixed, z)
+        y = self.dropout(self.proj_down(merged))
+        return x + y if self.residual else y

@@ -138,8 +138,10 @@ def slstm_weights(block: SLSTMBlock) -> Weights | None:
         _conv(parts.get("conv")),
         _merge(parts["head_merge"]),
     )
-    inner = _feed_forward(parts.get("feed_forward_norm"), parts.get("feed_forward"))
+    inner = feed_forward_weights(parts.get("feed_forward_norm"), parts.get("feed_forward"))
     if norm is None or conv is None or merge is None or inner is None:
+        return None
+    if parts.get("feed_forward") is not None and is_dropping(parts["feed_forward"]):
         return None
     return (
         *norm,
@@ -174,14 +176,19 @@ def _merge(merge: nn.Module) -> Weights | None:
     return (norm._parameters["weight"],) if is_plain(norm, HeadwiseNorm) else None
 
 
-def _feed_forward(norm: nn.Module | None, inner: nn.Module | None) -> Weights | None:
-    """Of norm, up- and down-projection."""
+def feed_forward_weights(norm: nn.Module | None, inner: nn.Module | None) -> Weights | None:
+    """Weights of norm, up- and down-projection of the feed-forward layer.
+
+    None among them where a part was left out; None alone if the layer is another one.
+    """
     if inner is None:
         return None, None, None
-    if not is_plain(inner, GatedFeedForward) or is_dropping(inner) or inner.activation != "gelu":
+    if not is_plain(inner, GatedFeedForward) or inner.activation != "gelu":
         return None
     layers = inner._modules["proj_up"], inner._modules["proj_down"]
     if not all(is_plain(layer, nn.Linear) for layer in layers):
+        return None
+    if any(layer._parameters["bias"] is not None for layer in layers):
         return None
     scale = (None,) if norm is None else _norm(norm)
     return None if scale is None else (*scale, *(layer._parameters["weight"] for layer in layers))

@@ -16,6 +16,7 @@ from xlstm_model.blocks.checks import (
     check_input,
     zero_padding,
 )
+from xlstm_model.blocks.compiled_feed_forward import feed_forward_pass
 from xlstm_model.blocks.compiled_steps import slstm_block_step
 from xlstm_model.blocks.head_merge import HeadMerge
 from xlstm_model.blocks.recurrence import Gate, SLSTMCellName, SLSTMRecurrence
@@ -235,5 +236,8 @@ class SLSTMBlock(nn.Module):
         y = x + y if self.residual else y
         if self.feed_forward is None:
             return y
+        found = feed_forward_pass(self, y) if type(self) is SLSTMBlock else None
+        if found is not None:
+            return found
         z = self.feed_forward(y if self.feed_forward_norm is None else self.feed_forward_norm(y))
         return y + z if self.residual else z

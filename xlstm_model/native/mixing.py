@@ -54,6 +54,9 @@ class Mix(torch.autograd.Function):
         ctx: Any, x: Tensor, state: Tensor | None, mask: Tensor | None, *weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """x: (B, S, C), rows contiguous; state: (B, taps - 1, C); mask: bool (B, S)."""
+        # Both passes read it by its place in memory, and the second writes its gradient so.
+        state = None if state is None else state.contiguous()
+        mask = None if mask is None else mask.contiguous()
         outputs = _mix_forward(x, state, mask, MixParameters(*weights))
         ctx.save_for_backward(x, state, mask, *weights)
         return outputs

@@ -125,6 +125,26 @@ def test_conv_silu_equals_convolution_then_silu(kernels, kernel_size, channels):
     _compare(fused, apart, leaves, mask, 1e-5)
 
 
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
+def test_a_state_may_have_any_strides(kernels):
+    torch.manual_seed(0)
+    conv, x = CausalConv1d(6, 4), torch.randn(2, 9, 6, requires_grad=True)
+    wide = torch.randn(2, 12, 6, requires_grad=True)
+    leaves = [x, wide, *conv.parameters()]
+
+    def apart():
+        y, after = conv(x, None, wide[:, 2:11:3])
+        return F.silu(y), after
+
+    def fused():
+        if kernels == "compiled":
+            return conv_silu(conv, x, None, wide[:, 2:11:3])
+        with library.disabled():
+            return conv_silu(conv, x, None, wide[:, 2:11:3])
+
+    _compare(fused, apart, leaves, None, 1e-5)
+
+
 def test_padding_may_hold_anything():
     torch.manual_seed(0)
     front, x = Front(16, 4, 2), torch.randn(2, 9, 16)

@@ -2,6 +2,7 @@
 
 #pragma once
 #include "block_step.h"
+#include "feed_forward.h"
 #include "merging.h"
 #include "mixing.h"
 #include "mlstm_backward.h"
@@ -17,6 +18,6 @@ const Functions functions = {VL,           mlstm_forward, mlstm_backward,
                              mix_forward,   mix_backward,  mlstm_step,
                              slstm_step,    merge_forward, merge_backward,
                              mlstm_block_step, mlstm_block_forward, mlstm_block_backward,
-                             slstm_block_step};
+                             feed_forward,  feed_forward_backward, slstm_block_step};
 
 }  // namespace ISA

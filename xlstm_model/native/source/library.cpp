@@ -36,7 +36,7 @@ static const Functions* chosen = choose(16);
                    int64_t first, int64_t last, [[maybe_unused]] int64_t part)
 
 // Version of these entry points; the caller refuses a library of another one.
-EXPORT int32_t xlstm_interface_version() { return 6; }
+EXPORT int32_t xlstm_interface_version() { return 7; }
 
 // Restricts the vectors to at most `widest` floats; returns the width in use. For tests.
 EXPORT int32_t xlstm_restrict_vectors(int32_t widest) {
@@ -231,4 +231,20 @@ ENTRY(xlstm_mlstm_block_backward) {
                                as<float>(p[14]), as<uint8_t>(p[15]), block_state(p + 16),
                                block_saved(p + 20), as<float>(p[26]), as<float>(p[27]),
                                as<float>(p[28]) + part * s[11]);
+}
+
+// sizes, numbers: the fields of FeedForwardShape. pointers: those of FeedForwardWeights, x, y.
+ENTRY(xlstm_feed_forward) {
+  chosen->feed_forward({s[0], s[1], s[2], s[3], numbers[0]}, first, last,
+                       {as<float>(p[0]), as<float>(p[1]), as<float>(p[2])}, as<float>(p[3]),
+                       as<float>(p[4]));
+}
+
+// pointers: the fields of FeedForwardWeights, x, the gradients of y and x, the sums of the weights';
+// the last size is that of one part's sums.
+ENTRY(xlstm_feed_forward_backward) {
+  chosen->feed_forward_backward({s[0], s[1], s[2], s[3], numbers[0]}, first, last,
+                                {as<float>(p[0]), as<float>(p[1]), as<float>(p[2])},
+                                as<float>(p[3]), as<float>(p[4]), as<float>(p[5]),
+                                as<float>(p[6]) + part * s[4]);
 }

@@ -33,7 +33,7 @@ struct Group {
   Group(const float* from, int64_t stride, int count) {
     for (int j = 0; j < 4; ++j) factor[j] = load(from + j * stride, count);
   }
-  Vec operator()(Vec x) const {
+  __attribute__((always_inline)) Vec operator()(Vec x) const {
     return factor[0] * x + factor[1] * rotate<1>(x) + factor[2] * rotate<2>(x) +
            factor[3] * rotate<3>(x);
   }
@@ -41,7 +41,7 @@ struct Group {
 
 struct GroupGradient {
   Vec factor[4] = {};
-  void add(Vec up, Vec x) {
+  __attribute__((always_inline)) void add(Vec up, Vec x) {
     factor[0] += up * x;
     factor[1] += up * rotate<1>(x);
     factor[2] += up * rotate<2>(x);

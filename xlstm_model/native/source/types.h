@@ -160,6 +160,16 @@ struct SlstmBlockState {
   float *conv, *h, *c, *n, *m;  // (B, taps - 1, D), (B, NH, DH)
 };
 
+struct FeedForwardShape {
+  int64_t rows, D, F;  // F: inner width
+  int64_t residual;
+  double eps;
+};
+
+struct FeedForwardWeights {
+  const float *norm, *up, *down;  // (D) or null, (2 F, D), (D, F)
+};
+
 struct Functions {
   int width;  // floats of a vector
   void (*mlstm_forward)(const MlstmShape&, int64_t first, int64_t last, const MlstmInputs&,
@@ -193,6 +203,11 @@ struct Functions {
                                const MlstmBlockWeights&, const float* x, const uint8_t* mask,
                                const MlstmBlockState& start, const MlstmBlockSaved&,
                                const float* grad_y, float* grad_x, float* weights);
+  void (*feed_forward)(const FeedForwardShape&, int64_t first, int64_t last,
+                       const FeedForwardWeights&, const float* x, float* y);
+  void (*feed_forward_backward)(const FeedForwardShape&, int64_t first, int64_t last,
+                                const FeedForwardWeights&, const float* x, const float* grad_y,
+                                float* grad_x, float* sums);
   void (*slstm_block_step)(const BlockStep&, int64_t first, int64_t last,
                            const SlstmBlockWeights&, const float* x, const SlstmBlockState&,
                            float* y, const SlstmBlockState& next);

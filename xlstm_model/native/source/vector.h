@@ -9,23 +9,26 @@
 
 #include "types.h"
 
+// Called for every few numbers: never worth a call of their own.
+#define SMALL static inline __attribute__((always_inline))
+
 namespace ISA {
 
 typedef float Vec __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef int32_t IVec __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 
 static inline Vec splat(float x) { return Vec{} + x; }
-static inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
-static inline void store(float* p, Vec x) { *reinterpret_cast<Vec*>(p) = x; }
+SMALL Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+SMALL void store(float* p, Vec x) { *reinterpret_cast<Vec*>(p) = x; }
 
 // The first `count` of VL numbers; the others are 0.
-static inline Vec load(const float* p, int count) {
+SMALL Vec load(const float* p, int count) {
   if (count >= VL) return load(p);
   Vec x{};
   std::memcpy(&x, p, sizeof(float) * count);
   return x;
 }
-static inline void store(float* p, Vec x, int count) {
+SMALL void store(float* p, Vec x, int count) {
   if (count >= VL)
     store(p, x);
   else
@@ -36,7 +39,7 @@ static inline Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
 static inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
 static inline Vec absolute(Vec x) { return x < 0.0f ? -x : x; }
 
-static inline float sum(Vec x) {
+SMALL float sum(Vec x) {
 #if defined(__clang__)
   float total = 0.0f;
   for (int i = 0; i < VL; ++i) total += x[i];
@@ -53,7 +56,7 @@ static inline float sum(Vec x) {
 }
 
 // exp(x), relative error below 2e-7; 0 below -87.3, where floats become denormal.
-static inline Vec exponential(Vec x) {
+SMALL Vec exponential(Vec x) {
   const Vec capped = minimum(x, splat(88.0f));
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
   const Vec shifted = capped * 1.44269504088896341f + magic;
@@ -74,7 +77,7 @@ static inline Vec exponential(Vec x) {
   return x < -87.3f ? Vec{} : p * scale;
 }
 
-static inline Vec sigmoid(Vec x) {
+SMALL Vec sigmoid(Vec x) {
   // exp of a negative number only, so that nothing overflows and small results stay exact.
   const Vec e = exponential(-absolute(x));
   const Vec inverse = 1.0f / (1.0f + e);
@@ -82,7 +85,7 @@ static inline Vec sigmoid(Vec x) {
 }
 
 // log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|)), the logarithm by 2 atanh(e / (2 + e)).
-static inline Vec log_sigmoid(Vec x) {
+SMALL Vec log_sigmoid(Vec x) {
   const Vec e = exponential(-absolute(x));
   const Vec s = e / (2.0f + e);  // at most 1/3
   const Vec q = s * s;
@@ -97,7 +100,7 @@ static inline Vec log_sigmoid(Vec x) {
   return minimum(x, Vec{}) - s * p;
 }
 
-static inline Vec hyperbolic_tangent(Vec x) {
+SMALL Vec hyperbolic_tangent(Vec x) {
   const Vec magnitude = absolute(x);
   const Vec e = exponential(-2.0f * magnitude);
   const Vec far = (1.0f - e) / (1.0f + e);
@@ -118,7 +121,7 @@ struct Normal {
   Vec below, density;
 };
 
-static inline Normal normal(Vec x) {
+SMALL Normal normal(Vec x) {
   const Vec y = absolute(x), t = 1.0f / (1.0f + 0.35f * y), bell = exponential(-0.5f * (x * x));
   Vec p = splat(-0.02914631f);
   p = p * t + 0.14397351f;
