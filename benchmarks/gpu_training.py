@@ -88,13 +88,14 @@ def time_loop(model: nn.Module, epochs: int = 4) -> tuple[float, float]:
     return 1e3 * seconds / EPOCH_STEPS, time_calls(step.replay_alone, 20)
 
 
-def profile(work: Callable[[], object], top: int) -> list[str]:
-    """The kernels that take most of the GPU's time in one call."""
+def profile(work: Callable[[], object], top: int) -> dict[str, float]:
+    """Microseconds of the kernels that take most of the GPU's time in one call, and of all."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
         work()
         torch.cuda.synchronize()
-    rows = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)[:top]
-    return [f"{r.self_device_time_total:8.0f} us {r.count:4d} x {r.key[:90]}" for r in rows]
+    rows = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)
+    largest = {f"{r.count} x {r.key[:90]}": r.self_device_time_total for r in rows[:top]}
+    return largest | {"all": sum(r.self_device_time_total for r in rows)}
 
 
 def main() -> None:
@@ -126,12 +127,13 @@ def main() -> None:
             with library.disabled():
                 step()
                 row["without kernels"] = time_eager(step, 1)
-        results[name] = row
-        if arguments.json:
-            kept.write(results, arguments.json)
         print(f"{name:<12}" + "   ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True)
         if arguments.profile:
-            print("\n".join(profile(step, arguments.profile)), flush=True)
+            row["microseconds"] = profile(step, arguments.profile)
+            for kernel, time in row["microseconds"].items():
+                print(f"{time:8.0f} us {kernel}", flush=True)
+        results[name] = row
+        kept.write(results, arguments.json)
 
 
 if __name__ == "__main__":
