@@ -5,6 +5,10 @@ Two steps, so that the page can be made anew where the runs are not::
     python -m benchmarks.quality keep            # runs/NAME -> benchmarks/results/quality/NAME.json
     python -m benchmarks.quality write           # these files -> docs/results.md
 
+Whether a run finds what it should, on MovieLens-1M, say; it is made first where there is none::
+
+    python -m benchmarks.quality confirm movielens-1m
+
 A run of a preset is made by ``assay run --params params/NAME.yaml --name NAME``, with
 ``--data FILE`` where the preset reads a log of the user's, or with `benchmarks.remote_runs` on a
 machine with GPUs.
@@ -14,10 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.quality_expected import compare_with_expected, expected_ranges
 from benchmarks.quality_page import page
 from tasks.report.records import MissingRecordError, read_records
 from tasks.settings import load_settings
@@ -91,14 +98,32 @@ def read_kept() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
 
 
+def confirm(name: str) -> bool:
+    """Run a preset unless it was run, and say whether its test results are what is expected.
+
+    Raises:
+        ValueError: nothing is known of the preset.
+    """
+    ranges = expected_ranges(name, read_kept())
+    if not (ROOT / "runs" / name / "artifacts" / "evaluation" / "comparison.json").is_file():
+        preset = ROOT / "params" / f"{name}.yaml"
+        command = [sys.executable, "-m", "flows.cli", "run", "--params", preset, "--name", name]
+        subprocess.run(command, cwd=ROOT, check=True)
+    lines, all_within = compare_with_expected(extract(ROOT / "runs" / name), ranges)
+    print("\n".join(lines))
+    return all_within
+
+
 def main() -> None:
     """Run a step from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=("keep", "write"))
+    parser.add_argument("step", choices=("keep", "write", "confirm"))
     parser.add_argument("names", nargs="*", help="presets; all when empty")
     options = parser.parse_args()
     if options.step == "keep":
         keep(options.names)
+    elif options.step == "confirm":
+        sys.exit(sum(not confirm(name) for name in options.names))
     else:
         PAGE.write_text(page(read_kept()), encoding="utf-8")
         print(PAGE.relative_to(ROOT))

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from benchmarks.quality import KEPT, PAGE, extract, read_kept
+from benchmarks.quality_expected import EXPECTED, compare_with_expected, expected_ranges
 from benchmarks.quality_page import LOGS, page, sentences, verdict
 from benchmarks.quality_words import standing
 from tasks.report.records import MissingRecordError
@@ -79,6 +80,24 @@ def test_standing_names_what_is_significantly_better_and_worse():
 def test_synthetic_table_is_a_share_of_the_best_possible():
     run = make_run({"xlstm": 0.45}, {"test/ndcg_at_10": 0.5})
     assert "| `xlstm` | 0.900 |" in page({"synthetic-order2": run})
+
+
+def test_kept_intervals_are_what_a_run_is_confirmed_by():
+    kept = {"movielens-100k": make_run({"gru": 0.12, "xlstm": 0.1})}
+    ranges = expected_ranges("movielens-100k", kept)
+    lines, all_within = compare_with_expected(make_run({"gru": 0.125, "xlstm": 0.2}), ranges)
+    assert lines[0] == "gru: test NDCG@10 0.1250, expected 0.1100 to 0.1300: confirmed"
+    assert lines[1].endswith("expected 0.0900 to 0.1100: outside")
+    assert not all_within
+
+
+def test_model_that_is_missing_in_a_run_is_not_confirmed():
+    assert compare_with_expected(make_run({"gru": 0.2}), EXPECTED["movielens-1m"])[1] is False
+
+
+def test_nothing_is_expected_of_an_unknown_preset():
+    with pytest.raises(ValueError, match="movielens-1m"):
+        expected_ranges("mine", {})
 
 
 def test_run_without_an_evaluation_is_refused(tmp_path):
