@@ -41,6 +41,26 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     _remove(previous)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 file that is there whole or as it was; a full disk leaves no part of it.
+
+    Args:
+        path: File to replace or create.
+        text: Its content.
+    """
+    # One name for all tries, so that a killed one leaves nothing that stays.
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    os.replace(partial, path)
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder, or the link that stands for it, if there is one."""
     if folder.is_symlink():

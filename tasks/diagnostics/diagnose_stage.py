@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from tasks.data.prepare_stage import choose_reading, choose_recipe
 from tasks.data.raw_log import read_raw_log
 from tasks.data.schema import split_valid
+from tasks.data.storage import write_whole
 from tasks.diagnostics.conclusion import calls_for_interventions, with_options
 from tasks.diagnostics.engine import Diagnosis, exit_code, run_questions
 from tasks.diagnostics.finding import Finding
@@ -166,13 +166,8 @@ def write_document(
 ) -> None:
     """Write findings as JSON in one move."""
     document = {**diagnosis.to_json(), "errors": errors or {}}
-    partial = path.with_name(f".{path.name}.part")
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_whole(path, text + "\n")
 
 
 def _plots(settings: Settings, workspace: Path) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from tasks import tracking
+from tasks.data.storage import write_whole
 from tasks.report.headline import headlines
 from tasks.report.page import Provenance, render_page
 from tasks.report.records import read_records, with_names
@@ -38,12 +38,7 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
     page = render_page(records, settings, settings_text, _provenance(workspace))
     path = workspace / REPORT
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One name for all tries, so that a killed one leaves nothing that stays.
-    with (path.parent / f".{path.name}.part").open("w", encoding="utf-8") as file:
-        file.write(page)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
+    write_whole(path, page)
     tracking.log_report(settings, workspace)
     return {"report": str(REPORT), "headline": headlines(records.comparison["tables"][0])[0]}
 

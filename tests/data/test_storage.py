@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from tasks.data.storage import replaced_folder
+import pytest
+
+from tasks.data.storage import replaced_folder, write_whole
 
 
 def _listing(folder: Path) -> list[str]:
@@ -83,3 +85,23 @@ def test_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
     assert _listing(tmp_path) == ["cache", "out"]
     assert _listing(tmp_path / "out") == ["new"]
     assert _listing(tmp_path / "cache") == ["old"]
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "page.html"
+    write_whole(path, "first")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_whole(path, "second")
+
+    assert [each.name for each in tmp_path.iterdir()] == ["page.html"]
+    assert path.read_text() == "first"
+    write_whole(path, "third")
+    assert path.read_text() == "third"
