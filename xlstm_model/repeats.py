@@ -167,5 +167,5 @@ def recent_after(recent: Tensor, item_ids: Tensor, mask: Tensor) -> Tensor:
     column = window - rank[:, -1:] + rank - 1
     # Padding, and events too old to be kept, go to a last column that is cut off.
     dropped = (together == PADDING_ID) | (column < 0)
-    kept = together.new_zeros(len(together), window + 1)
+    kept = together.new_zeros(together.shape[0], window + 1)
     return kept.scatter(1, torch.where(dropped, window, column), together)[:, :window]
