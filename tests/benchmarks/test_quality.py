@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.quality import KEPT, PAGE, extract, read_kept
 from benchmarks.quality_expected import EXPECTED, compare_with_expected, expected_ranges
-from benchmarks.quality_page import LOGS, page, sentences, verdict
+from benchmarks.quality_page import LOGS, page, peer_verdict, sentences, verdict
 from benchmarks.quality_words import standing
 from tasks.report.records import MissingRecordError
 
@@ -68,6 +68,13 @@ def test_verdict_says_whether_a_target_was_reached(target, word):
 def test_sentence_about_a_model_that_is_behind_has_a_negative_difference():
     [line] = sentences(make_run({"xlstm": 0.1, "gru": 0.12}))
     assert line == "- `xlstm` minus `gru`: -0.0200 [-0.0300, -0.0100], p = 0.01: significant."
+
+
+def test_interval_that_holds_a_loss_misses_the_best_peer():
+    run = make_run({"xlstm": 0.1, "gru": 0.12})
+    assert peer_verdict(run).endswith("(`gru`) with an interval that excludes a loss: missed.")
+    run["tables"]["as_ranked"]["pairs"][0].update(better="xlstm", worse="gru")
+    assert peer_verdict(run).endswith("reached.")
 
 
 def test_standing_names_what_is_significantly_better_and_worse():
