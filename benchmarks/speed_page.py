@@ -72,6 +72,33 @@ def memory_rows(cells: dict[str, Any]) -> Iterator[str]:
         yield f"| {title}, time from 512 to 4,096 positions | {found} | slope 1 | | | |"
 
 
+def limits_section(kernels: dict[str, Any]) -> list[str]:
+    """What limits the stacks: arithmetic, and where the time of the kernels goes."""
+    if not kernels:
+        return []
+    parts = list(next(iter(kernels.values()))["shares"])
+    lines = [
+        *("", "### What limits them", ""),
+        "`_Pass` and `_PassBackward` above are compiled passes. Inside those of the mLSTM block,",
+        "by samples of Linux's `perf` (`python -m benchmarks.kernel_shares`); multiply-adds are",
+        "those of a block in chunks of 64 as a multiple of those of an LSTM layer.",
+        *("", f"| (B, S, D) | multiply-adds | {' | '.join(parts)} |"),
+        "|---|---|" + "---|" * len(parts),
+    ]
+    for shape, row in kernels.items():
+        shares = " | ".join(f"{share:.0%}" for share in row["shares"].values())
+        lines.append(f"| {shape} | {row['products']} | {shares} |")
+    return [
+        *lines,
+        "",
+        "Elsewhere, by the shares in the first table: sLSTM blocks copy (`copy_`) between the order",
+        "of their layers and that of the loop over time, and the loop keeps eight numbers per unit",
+        "and position, which is their memory. A step of two mLSTM blocks at (8, 128) reads and",
+        "writes 2 MiB of state each way; the Python around its kernels is twice as slow there as",
+        "at (1, 64), where nothing drives it out of the caches.",
+    ]
+
+
 def growth_section(growth: dict[str, Any]) -> list[str]:
     """Slopes and the chart."""
     if not growth:
@@ -115,6 +142,7 @@ def render() -> str:
         "`python -m benchmarks.guard` measures the key rows again and fails where a ratio is more",
         "than 1.6 times the kept one. The same ratio differs by up to 1.4 times between runs on a",
         "busy machine. Peak memory and the time over lengths: `--only memory`, `--only growth`.",
+        *limits_section(kept.read("kernel_shares")),
         *growth_section(kept.read("growth")),
         "",
         "## The whole thing",
