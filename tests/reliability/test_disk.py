@@ -30,17 +30,40 @@ def test_a_full_disk_is_said_and_costs_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", LATER_STAGES)
+@pytest.mark.parametrize("name", ["diagnose", "report"])
 def test_a_full_disk_in_a_later_stage_too(
     name: str, small_disk_of_all: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    check_full_disk(list(LATER_STAGES[name]), small_disk_of_all, capsys)
+    check_full_disk(list(LATER_STAGES[name]), small_disk_of_all, capsys, spare=0)
 
 
-def check_full_disk(command: list[str], disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.long
+def test_a_full_disk_keeps_the_gate_to_training_shut(
+    small_disk_of_all: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = outputs(small_disk_of_all)
+    # As DVC does before a stage runs; the room the old findings took would be enough.
+    shutil.rmtree(small_disk_of_all / "artifacts" / "checks")
+    without = outputs(small_disk_of_all)
+    ballast = fill(small_disk_of_all, 0)
+
+    assert main(["check"]) == 1
+
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "space" in said.lower()
+    assert outputs(small_disk_of_all) == without
+    ballast.unlink()
+    assert main(["check"]) == 0
+    assert outputs(small_disk_of_all) == before
+
+
+def check_full_disk(
+    command: list[str], disk: Path, capsys: pytest.CaptureFixture[str], spare: int = 4096
+) -> None:
     """A stage fails with a message, leaves what was there, and works once there is room."""
     before = outputs(disk)
-    ballast = fill(disk, spare=4096)
+    ballast = fill(disk, spare)
 
     assert main(command) == 1
 
