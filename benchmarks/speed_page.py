@@ -94,8 +94,8 @@ def limits_section(kernels: dict[str, Any]) -> list[str]:
         "Elsewhere, by the shares in the first table: sLSTM blocks copy (`copy_`) between the",
         "order of their layers and that of the loop over time, and the loop keeps eight numbers",
         "per unit and position, which is their memory. A step of two mLSTM blocks at (8, 128)",
-        "reads 2 MiB of state and writes as much; the Python around its kernels is slower there than",
-        "at (1, 64), where nothing drives it out of the caches.",
+        "reads 2 MiB of state and writes as much; the Python around its kernels is slower there",
+        "than at (1, 64), where nothing drives it out of the caches.",
     ]
 
 
