@@ -85,8 +85,8 @@ def kill_while_training(project: Path, how: signal.Signals) -> None:
         for child in family:
             if child.is_running():
                 child.kill()
-    process.wait(timeout=120)
     psutil.wait_procs(family, timeout=60)
+    process.communicate(timeout=120)
 
 
 def logged(project: Path) -> dict[str, Any]:
