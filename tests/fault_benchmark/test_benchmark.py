@@ -85,6 +85,14 @@ def test_unusual_healthy_programs_are_green(id: str) -> None:
     assert (row.reds, row.failed, row.crashed) == ((), (), "")
 
 
+@pytest.mark.parametrize("model", ["gru", "slstm"])
+def test_gradients_without_a_history_are_no_fault(model: str) -> None:
+    # Recurrent weights have nothing to read, and gates that cancel leave rounding as gradients.
+    (job,) = healthy_jobs(CATALOGUE, only=["one_event"], models=[model], seeds=[0])
+    row = run_job(job, CATALOGUE, "code")
+    assert (row.reds, row.failed, row.crashed) == ((), (), "")
+
+
 @pytest.mark.parametrize("id", ["nan_inject", "epochs_1"])
 def test_what_shows_after_training_alone_is_found_by_going_on(id: str) -> None:
     verdict = _judged(_jobs(id)[0])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 
 from tasks.diagnostics.measurements.loss_curve import column
@@ -16,7 +18,10 @@ from tasks.diagnostics.question import quantity
 BATCHES = 20
 FEWEST_EPOCHS = 3
 SLACK = 0.1
-"""Share of the whole fall that noise, and the weights' way through an epoch, may account for."""
+"""Share of the whole fall that the weights' way through an epoch may account for."""
+
+NOISE = 3.0
+"""Standard errors of the means that batches drawn at random may account for besides."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,10 @@ class RecordedLoss:
     recorded: float = quantity("nats, mean over the epoch whose weights are kept")
     following: float = quantity("nats, mean over the epoch after it")
     found: float = quantity("nats, of the kept weights in training mode")
-    outside: float = quantity("distance of the found loss from both, in falls of the whole curve")
+    noise: float = quantity("standard error of the found loss beside an epoch's, nats")
+    outside: float = quantity(
+        "distance of the found loss from both beyond the noise, in falls of the whole curve"
+    )
 
 
 def measure(probe: Probe) -> RecordedLoss:
@@ -49,17 +57,21 @@ def measure(probe: Probe) -> RecordedLoss:
     fall = float(losses.max() - losses.min())
     if not fall > 0:
         raise NotMeasuredError("a recorded loss that moves")
-    found = _loss(probe, int(best))
+    found, noise = _loss(probe, int(best))
     low, high = sorted((float(losses[at]), float(following)))
-    outside = max(low - found, found - high, 0.0)
-    return RecordedLoss(float(losses[at]), float(following), found, outside / fall)
+    outside = max(low - found - NOISE * noise, found - high - NOISE * noise, 0.0)
+    return RecordedLoss(float(losses[at]), float(following), found, noise, outside / fall)
 
 
-def _loss(probe: Probe, epoch: int) -> float:
-    """Mean loss per target of the trained weights over some batches, in training mode."""
+def _loss(probe: Probe, epoch: int) -> tuple[float, float]:
+    """Mean loss per target of the trained weights over some batches, in training mode.
+
+    Returns:
+        The mean, and its standard error as an estimate of the mean of another whole epoch.
+    """
     model = probe.model(trained=True).train()
     batches = probe.ask("make_batches", probe.prepared, probe.seed, epoch)
-    total, targets = 0.0, 0
+    losses, targets = [], []
     torch.manual_seed(probe.seed)
     try:
         chosen = list(islice(batches, BATCHES))
@@ -67,6 +79,9 @@ def _loss(probe: Probe, epoch: int) -> float:
         raise SubjectError.of("make_batches", error) from error
     with torch.no_grad():
         for batch in chosen:
-            total += float(program_loss(probe, model, batch)) * batch.num_targets
-            targets += batch.num_targets
-    return total / max(targets, 1)
+            losses.append(float(program_loss(probe, model, batch)))
+            targets.append(batch.num_targets)
+    mean = float(np.average(losses, weights=targets)) if any(targets) else 0.0
+    spread = float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
+    epoch_batches = max(len(probe.all_batches), 1)
+    return mean, spread * math.sqrt(1 / max(len(losses), 1) + 1 / epoch_batches)

@@ -18,6 +18,9 @@ from tasks.diagnostics.subject import Batch
 CLEAR = 0.05
 """Cosine between a step and the gradient beyond which the step goes up, not aside."""
 
+ROUNDING = 1e-5
+"""Share of the largest gradient below which another one may be rounding, float32's twice over."""
+
 MOST_STEPS, ROWS = 20, 4
 """Steps whose rates are watched, a quarter of the budget at most; rows of each."""
 
@@ -93,10 +96,14 @@ def _first_step(probe: Probe) -> tuple[list[str], list[str]]:
     calls = run_steps(probe, model, optimizer, parts).gradients
     if not calls:
         raise NotMeasuredError("a call of optimizer.step")
+    # What is 0 by derivation comes out as rounding, and an optimiser that scales steps either way.
+    rounding = ROUNDING * max((float(gradient.norm()) for gradient in raw.values()), default=0.0)
     uphill = [
         name
         for name, parameter in model.named_parameters()
-        if name in raw and _cosine(parameter.detach().double() - before[name], raw[name]) > CLEAR
+        if name in raw
+        and float(raw[name].norm()) > rounding
+        and _cosine(parameter.detach().double() - before[name], raw[name]) > CLEAR
     ]
     arrived = {n for call in calls for n, g in call.items() if bool((g != 0).any())}
     there = [name for name, gradient in raw.items() if bool((gradient != 0).any())]

@@ -213,5 +213,5 @@ def test_the_loss_of_other_weights_is_not_judged(recorded) -> None:
 def test_the_loss_of_the_weights_at_the_limit(recorded) -> None:
     evidence = measure(recorded(*records()))
     for outside, verdict in ((SLACK, "healthy"), (1.01 * SLACK, "faulty")):
-        loss = RecordedLoss(2.0, 1.9, 2.5, outside)
+        loss = RecordedLoss(2.0, 1.9, 2.5, 0.01, outside)
         assert judge(dataclasses.replace(evidence, loss=loss), LIMITS).verdict == verdict
