@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +31,9 @@ class GradientCheck:
     wrong: int = quantity("parameters whose gradient is not the slope of the loss")
     largest_error: float = quantity("share of the slope")
     unused_matrices: int = quantity("weight matrices the loss does not depend on")
-    unused_recurrent: int = quantity("recurrent or attention weights the loss does not depend on")
+    unused_recurrent: int = quantity(
+        "weights of recurrent or attention layers that run and do not reach the loss"
+    )
     unused_others: int = quantity("other parameters the loss does not depend on")
     frozen: int = quantity("parameters that take no gradient")
     rough: int = quantity("parameters whose slope depends on the step, left out")
@@ -54,7 +58,8 @@ def measure(probe: Probe) -> GradientCheck:
     if not named:
         raise NotMeasuredError("a parameter that takes a gradient")
     torch.manual_seed(probe.seed)
-    loss = program_loss(probe, model, batch)
+    with _calls_of_sequence_layers(model) as called:
+        loss = program_loss(probe, model, batch)
     grads = [None] * len(named)
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
@@ -94,7 +99,9 @@ def measure(probe: Probe) -> GradientCheck:
         largest_error=largest,
         unused_matrices=len(lists["matrix"]),
         # Recurrent weights read the state before: a history of one event has none.
-        unused_recurrent=len(_recurrent(model, lists["matrix"])) if longest > 1 else 0,
+        unused_recurrent=sum(name.rpartition(".")[0] in called for name in lists["matrix"])
+        if longest > 1
+        else 0,
         unused_others=len(lists["other"]),
         frozen=len(frozen),
         rough=len(lists["rough"]),
@@ -152,11 +159,21 @@ def _slope(
     return slopes[0], noise, abs(slopes[0] - slopes[1]) <= room
 
 
-def _recurrent(model: nn.Module, names: list[str]) -> list[str]:
-    """Of matrices, those of modules that read the sequence: no head of another task is one."""
+@contextmanager
+def _calls_of_sequence_layers(model: nn.Module) -> Iterator[set[str]]:
+    """Collect the names of the layers reading a sequence that run; no head of a task is one."""
+    called: set[str] = set()
     kinds = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-    parts = {name for name, module in model.named_modules() if isinstance(module, kinds)}
-    return [name for name in names if name.rpartition(".")[0] in parts]
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name, module in model.named_modules()
+        if isinstance(module, kinds)
+    ]
+    try:
+        yield called
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _first(names: list[str]) -> str:
