@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -282,7 +283,11 @@ def _guarded(command: Callable[[], Any]) -> int:
 
 
 def main() -> None:
-    """Entry point of the installed command. ASSAY_DEBUG=1 shows tracebacks."""
+    """Entry point of the installed command. ASSAY_DEBUG=1 shows tracebacks.
+
+    SIGTERM ends a command as Ctrl-C does: servers it started end too, and it says how to go on.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(_guarded(app))
 
 

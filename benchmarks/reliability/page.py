@@ -60,6 +60,8 @@ SURVIVED = (
      "test_nan_while_training_is_said_with_step_and_advice"),
     ("NaN in the log", "tests/data/readers/test_broken_values.py", "test_broken_values"),
     ("SIGTERM to a stage", "tests/test_main.py", "test_sigterm_ends_a_stage_with_a_message"),
+    ("SIGTERM or Ctrl-C to a run leaves nothing running", "tests/flows/test_interrupt.py",
+     "test_an_ended_run_leaves_nothing_running_and_goes_on"),
     ("SIGTERM or Ctrl-C while training leaves a checkpoint", "tests/training/test_train_stage.py",
      "test_a_signal_leaves_a_checkpoint_and_a_message"),
     ("disk full in check, diagnose and report", "tests/reliability/test_disk.py",

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a running experiment soon, says how to go on, and the same command does."""
+"""Ctrl-C or SIGTERM ends a running experiment soon, says how to go on; the same command does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,24 @@ COMMAND = [
 ]
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path, repository: Path) -> None:
+def _press_ctrl_c(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGINT)  # a terminal tells every process of the command
+
+
+def _terminate(process: subprocess.Popen[str]) -> None:
+    process.terminate()  # a service manager tells the command alone
+
+
+@pytest.mark.parametrize("end", [_press_ctrl_c, _terminate], ids=["ctrl_c", "sigterm"])
+def test_an_ended_run_leaves_nothing_running_and_goes_on(
+    end: Callable[[subprocess.Popen[str]], None], tmp_path: Path, repository: Path
+) -> None:
     folder = make_workspace("small project", tmp_path / "workspace", repository)
 
     first = _start(folder)
     told = _lines_until(first, "at most 400 epochs")
     time.sleep(3)  # a few steps
-    os.killpg(first.pid, signal.SIGINT)  # a terminal tells every process of the command
+    end(first)
     rest, _ = first.communicate(timeout=120)
     assert first.returncode == 130, "\n".join(told) + rest
     assert "Traceback" not in rest
@@ -36,9 +48,22 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path, repository: Path) -> N
 
     second = _start(folder)
     told = _lines_until(second, "resuming at step")
-    os.killpg(second.pid, signal.SIGINT)
+    end(second)
     second.communicate(timeout=120)
     assert "resuming at step" in told[-1]
+    for process in (first, second):
+        assert _ended(process.pid), "processes of the command are still there"
+
+
+def _ended(session: int, seconds: float = 20.0) -> bool:
+    """Whether no process of a session is left, after some seconds at most."""
+    listed = ["ps", "-o", "pid=", "-s", str(session)]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not subprocess.run(listed, capture_output=True, text=True).stdout.strip():
+            return True
+        time.sleep(0.5)
+    return False
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:
