@@ -28,13 +28,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit
-from tasks.diagnostics.measurements import batch_leak, future_leak, memory, repeated_calls
+from tasks.diagnostics.measurements import (
+    batch_leak,
+    future_leak,
+    memory,
+    padding_swap,
+    repeated_calls,
+)
 from tasks.diagnostics.measurements.batch_leak import BatchLeak
 from tasks.diagnostics.measurements.future_leak import FutureLeak
 from tasks.diagnostics.measurements.memory import Memory
 from tasks.diagnostics.measurements.repeated_calls import RepeatedCalls
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.question import Limits, Question
+from tasks.diagnostics.question import Limits, Question, quantity
 
 ROUNDING = "identity; float32 rounding stays below 1e-6"
 
@@ -57,6 +63,7 @@ class Evidence:
     is_causal_task: bool
     reads_history: bool
     stateful: bool
+    by_padding: float = quantity("standard deviations of the logits", default=0.0)
 
 
 def measure(probe: Probe) -> Evidence:
@@ -70,6 +77,7 @@ def measure(probe: Probe) -> Evidence:
         is_causal_task=declared.task == "next_item",
         reads_history=declared.reads_history,
         stateful=declared.stateful,
+        by_padding=probe.evidence(padding_swap.measure).by_more_padding,
     )
 
 
@@ -102,14 +110,16 @@ def _later(evidence: Evidence, limits: Limits) -> list[Check]:
     )
     # Noise is drawn by shape: two lengths have two noises.
     is_random = evidence.calls.by_randomness > limits["calls"].value
+    # Fewer columns are less padding, too: who reads that may not know of any event.
+    reads_padding = evidence.by_padding > limits["future"].value
     length = Check(
         name="largest change of a score when later events are left out",
-        value=None if is_random else evidence.future.by_length,
+        value=None if is_random or reads_padding else evidence.future.by_length,
         unit=UNIT,
         limit=limits["future"],
         stage="causal",
         rule="exact",
-        missing="windows padded on the right, scored without chance",
+        missing="windows padded on the right, scored without chance and whatever the padding",
         essential=False,
         proof=proof,
         explained_by=("batch",),
