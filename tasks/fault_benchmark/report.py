@@ -148,6 +148,12 @@ def _healthy(score: Score) -> str:
     for row in score.healthy_runs:
         by_model.setdefault(row.model, []).append(row.key in red)
     rows = [["all", score.false_alarms, _median(r.seconds for r in score.healthy_runs)]]
+    built = [row for row in score.healthy_runs if not row.crashed]
+    if len(built) < len(score.healthy_runs):
+        alarms = Rate(sum(row.key in red for row in built), len(built))
+        rows.append(
+            ["those whose data could be prepared", alarms, _median(r.seconds for r in built)]
+        )
     for name in ("data", "mode"):
         for value in sorted({getattr(row, name) for row in score.healthy_runs}):
             own = [row for row in score.healthy_runs if getattr(row, name) == value]
