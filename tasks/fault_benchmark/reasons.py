@@ -21,7 +21,7 @@ REASONS: dict[str, str] = {
     "model for not reading its input, which is where the mask is used.",
     "temporal": "On this synthetic log a split by time leaves no test event: the program could not "
     "be built, and nothing was diagnosed.",
-    "no_stabilizer": "Cells are driven out of range and their states are no numbers from the start: "
+    "no_stabilizer": "Cells are driven out of range, and their states are no numbers at once: "
     "the question on states is red too, and an earlier stage is named first.",
     "grows_by_position": "The growth of scores along a window is found; embeddings, which every "
     "position multiplies, answer for it in a check that outranks the others.",
