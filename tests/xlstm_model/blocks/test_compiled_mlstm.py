@@ -67,7 +67,7 @@ def _run(stack, x, mask, state, through_state=False):
     return {"y": y, **ends, **dict(zip(leaves, grads, strict=True))}
 
 
-def _compare(actual, expected):
+def _assert_equal(actual, expected):
     for name, a in actual.items():
         b = expected[name]
         error = (a - b).abs().max() / b.abs().max().clamp(min=1e-2) if b.numel() else 0.0
@@ -89,7 +89,7 @@ def test_equals_the_layers(settings, width, share, started, calls):
     assert calls == ["mlstm_block_forward", "mlstm_block_backward"]
     with library.disabled():
         expected = _run(stack, x, mask, state)
-    _compare(actual, expected)
+    _assert_equal(actual, expected)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 64, 65, 130])
@@ -98,7 +98,7 @@ def test_any_length_without_a_mask(length):
     actual = _run(stack, x, None, None)
     with library.disabled():
         expected = _run(stack, x, None, None)
-    _compare(actual, expected)
+    _assert_equal(actual, expected)
 
 
 def test_gradients_reach_the_final_state():
@@ -106,7 +106,7 @@ def test_gradients_reach_the_final_state():
     actual = _run(stack, x, mask, None, through_state=True)
     with library.disabled():
         expected = _run(stack, x, mask, None, through_state=True)
-    _compare(actual, expected)
+    _assert_equal(actual, expected)
 
 
 def test_gradients_of_an_initial_state_go_through_the_layers(calls):
@@ -132,7 +132,7 @@ def test_dropout_stands_before_the_residual(calls):
         else:
             with context:
                 found.append(_run(stack, x, mask, None))
-    _compare(*found)
+    _assert_equal(*found)
 
 
 def test_threads_change_nothing_but_sums():
@@ -146,7 +146,7 @@ def test_threads_change_nothing_but_sums():
         torch.set_num_threads(before)
     assert torch.equal(found[0]["y"], found[1]["y"])
     assert torch.equal(found[0]["x"], found[1]["x"])
-    _compare(*found)
+    _assert_equal(*found)
 
 
 def test_refuses_to_be_differentiated_twice():

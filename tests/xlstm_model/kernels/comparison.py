@@ -25,7 +25,7 @@ def draw(
     return drawn.requires_grad_()
 
 
-def compare(
+def assert_equal(
     run: Run, reference: Run, leaves: list[Tensor], grads_of: Sequence[int], tolerance: float
 ) -> None:
     """Results and gradients of a run with kernels against the reference's in float64."""

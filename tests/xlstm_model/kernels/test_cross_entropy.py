@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from tasks.training.fused_cross_entropy import linear_cross_entropy, seen_cross_entropy
-from tests.xlstm_model.kernels.comparison import compare, draw
+from tests.xlstm_model.kernels.comparison import assert_equal, draw
 from xlstm_model.kernels import library
 from xlstm_model.kernels.cross_entropy import fits, negative_log_likelihood, seen_items
 from xlstm_model.repeats import RepeatBias, repeats_at
@@ -51,7 +51,7 @@ def test_equals_float64(rng, device, dtype, with_bias, shape):
     leaves = _leaves(T, V, D, rng, dtype, device, with_bias)
     targets = torch.randint(1, V, (T,), generator=rng).to(device)
     for grads_of in ((0,), (0, 1)):
-        compare(_run(targets), _reference(targets), leaves, grads_of, TOLERANCE[dtype])
+        assert_equal(_run(targets), _reference(targets), leaves, grads_of, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -87,7 +87,7 @@ def test_items_of_the_history_are_biased(rng, device, dtype, with_bias, added):
         return lost, scores.logsumexp(1)
 
     for grads_of in ((0,), (0, 1)):
-        compare(run, reference, leaves, grads_of, TOLERANCE[dtype])
+        assert_equal(run, reference, leaves, grads_of, TOLERANCE[dtype])
 
 
 def test_the_training_loss_equals_that_of_the_additions(rng, device):
@@ -123,7 +123,7 @@ def test_the_training_loss_equals_that_of_the_additions(rng, device):
 def test_padding_costs_nothing_and_gets_nothing(rng, device):
     leaves = _leaves(9, 6, 16, rng, torch.float32, device, True)
     targets = torch.tensor([1, 0, 5, 0, 2, 3, 4, 0, 1], device=device)
-    compare(_run(targets), _reference(targets), leaves, (0, 1), 2e-5)
+    assert_equal(_run(targets), _reference(targets), leaves, (0, 1), 2e-5)
     lost, _ = negative_log_likelihood(*leaves, targets)
     to_hidden, to_weight, to_bias = torch.autograd.grad(lost.sum(), leaves)
     assert not lost[targets == 0].any()
@@ -137,7 +137,7 @@ def test_hard_scores_stay_finite(rng, device):
     with torch.no_grad():
         leaves[0].mul_(1e3)
     targets = torch.randint(1, 40, (5,), generator=rng).to(device)
-    compare(_run(targets), _reference(targets), leaves, (0,), 2e-4)
+    assert_equal(_run(targets), _reference(targets), leaves, (0,), 2e-4)
 
 
 def test_fits_only_what_was_written_for(device):

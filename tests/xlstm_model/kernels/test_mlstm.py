@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.xlstm_model.kernels.comparison import compare, draw
+from tests.xlstm_model.kernels.comparison import assert_equal, draw
 from xlstm_model.cells import MLSTMState, compute_dtype, mlstm_chunkwise, mlstm_reference
 from xlstm_model.kernels import mlstm as kernels
 
@@ -51,7 +51,7 @@ def _check(leaves, mask, plan, with_state, grads_of=(0, 1, 2, 3), tolerance=None
         return _squash(h), *end
 
     dtype = leaves[0].dtype
-    compare(run, reference, leaves, grads_of, tolerance or TOLERANCE[dtype])
+    assert_equal(run, reference, leaves, grads_of, tolerance or TOLERANCE[dtype])
 
 
 CARRIED = kernels.Plan(16, True, 0, 4, 4, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.xlstm_model.kernels.comparison import compare, draw
+from tests.xlstm_model.kernels.comparison import assert_equal, draw
 from xlstm_model.cells import SLSTMState, slstm_reference, slstm_sequence
 from xlstm_model.kernels import slstm as kernels
 
@@ -41,7 +41,7 @@ def _check(leaves, mask, gate, grads_of=(0, 1, 2, 3, 4), plan=None):
         h, end = slstm_reference(*tensors[:3], state=state, mask=mask, gate=gate)
         return h, *end
 
-    compare(run, reference, leaves, grads_of, TOLERANCE[leaves[0].dtype])
+    assert_equal(run, reference, leaves, grads_of, TOLERANCE[leaves[0].dtype])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])

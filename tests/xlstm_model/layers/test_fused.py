@@ -48,7 +48,7 @@ class Front(nn.Module):
         return mixed, q, k, v, *preacts, after
 
 
-def _compare(run, expected, leaves, mask, tolerance):
+def _assert_equal(run, expected, leaves, mask, tolerance):
     """Results at real positions, and gradients of a random combination of them."""
     both = []
     for function in (run, expected):
@@ -90,7 +90,7 @@ def test_mlstm_inputs_equal_the_layers_apart(data):
         return x if mask is None else torch.where(mask[..., None], x, 0.0)
 
     try:
-        _compare(
+        _assert_equal(
             lambda: front.fused(inner(), mask, state),
             lambda: front.apart(inner(), mask, state),
             leaves,
@@ -122,7 +122,7 @@ def test_conv_silu_equals_convolution_then_silu(kernels, kernel_size, channels):
         with library.disabled():
             return conv_silu(conv, x, mask, state)
 
-    _compare(fused, apart, leaves, mask, 1e-5)
+    _assert_equal(fused, apart, leaves, mask, 1e-5)
 
 
 @pytest.mark.parametrize("kernels", ["compiled", "torch"])
@@ -142,7 +142,7 @@ def test_a_state_may_have_any_strides(kernels):
         with library.disabled():
             return conv_silu(conv, x, None, wide[:, 2:11:3])
 
-    _compare(fused, apart, leaves, None, 1e-5)
+    _assert_equal(fused, apart, leaves, None, 1e-5)
 
 
 def test_padding_may_hold_anything():
@@ -162,7 +162,7 @@ def test_groups_of_other_sizes_run_in_torch_operations(group):
     torch.manual_seed(0)
     front, x = Front(16, 4, 2, group), torch.randn(2, 9, 16, requires_grad=True)
     leaves = [x, *front.parameters()]
-    _compare(
+    _assert_equal(
         lambda: front.fused(x, None, None), lambda: front.apart(x, None, None), leaves, None, 1e-5
     )
 
@@ -194,7 +194,7 @@ def test_gated_merge_equals_its_formula(kernels, heads, width, normed):
         with library.disabled():
             return [gated_merge(*arguments)]
 
-    _compare(fused, apart, leaves, None, 1e-4)
+    _assert_equal(fused, apart, leaves, None, 1e-4)
 
 
 def test_float64_gradients():

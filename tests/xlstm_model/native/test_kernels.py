@@ -35,7 +35,7 @@ def _leaves(shapes, rng, scale=1.0):
     return [(torch.randn(s, generator=rng) * scale).requires_grad_() for s in shapes]
 
 
-def _compare(run, leaves, tolerance):
+def _assert_equal(run, leaves, tolerance):
     """Results and gradients of a run with kernels against those without."""
     both = []
     for context in (None, library.disabled()):
@@ -81,7 +81,7 @@ def test_mlstm_equals_torch_operations_for_any_shape(data):
         # Small denominators would amplify rounding beyond any tolerance.
         return h.clamp(-3, 3), *end
 
-    _compare(run, leaves, 2e-3)
+    _assert_equal(run, leaves, 2e-3)
 
 
 @settings(max_examples=60, deadline=None)
@@ -104,7 +104,7 @@ def test_slstm_equals_torch_operations_for_any_shape(data):
         h, end = slstm_sequence(*tensors[:3], state=state, mask=mask, gate=gate)
         return h, *end
 
-    _compare(run, leaves, 3e-5)
+    _assert_equal(run, leaves, 3e-5)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -114,7 +114,7 @@ def test_every_width_of_this_processor_gives_the_same(width):
     assert used <= width
     rng = torch.Generator().manual_seed(0)
     leaves = _leaves([(2, 2, 70, 24)] * 3 + [(2, 2, 70)] * 2, rng)
-    _compare(lambda *x: (mlstm_chunkwise(*x)[1].c,), leaves, 1e-5)
+    _assert_equal(lambda *x: (mlstm_chunkwise(*x)[1].c,), leaves, 1e-5)
 
 
 def test_threads_change_nothing():
