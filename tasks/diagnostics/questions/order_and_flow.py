@@ -51,6 +51,9 @@ LIMITS = {
     "memory": Limit(1e-9, "no influence is 0 exactly; narrow models measured 1e-8"),
 }
 
+BY_PADDING = 1e-4
+"""Standard deviations of the logits beyond which padding moves scores, as in `padding_handled`."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -111,7 +114,7 @@ def _later(evidence: Evidence, limits: Limits) -> list[Check]:
     # Noise is drawn by shape: two lengths have two noises.
     is_random = evidence.calls.by_randomness > limits["calls"].value
     # Fewer columns are less padding, too: who reads that may not know of any event.
-    reads_padding = evidence.by_padding > limits["future"].value
+    reads_padding = evidence.by_padding > BY_PADDING
     length = Check(
         name="largest change of a score when later events are left out",
         value=None if is_random or reads_padding else evidence.future.by_length,
