@@ -29,6 +29,20 @@ REASONS: dict[str, str] = {
     "window, beyond limits that models of usual width keep a hundred times over.",
     "narrow": "Eight features of a linear model on this log: 0.094 % of the scores' variance lies "
     "between users, below the limit of 0.1 %.",
+    "rnn_weights_huge": "Cells saturate, and runs of the same history drift apart: the question on "
+    "states is red too, and is named first.",
+    "users_by_history": "Every history of this sample fills the window: their order by length "
+    "says nothing.",
+    "first_item_lost": "On this log one item of many has no id of its own: within what a dropped "
+    "last batch may lose.",
+    "shrinking_epochs": "What later epochs lose is within what a dropped last batch may lose, or "
+    "shows in the records first.",
+    "shift_across_rows": "Rows shifted into each other move scores by events that come later: "
+    "causality, which stands earlier, is named.",
+    "without_rare_rivals": "Ranks against frequent items alone; no rare item outranks a target, so "
+    "that the metric is the same number.",
+    "whole_days": "Equal days are sorted by item, so that training depends on held-out items: the "
+    "report names the split; order and times are among the red.",
     "steps_damped": "All steps of the budget together reach 1.4 % of the weights; below 1 % the "
     "rate would be called too small. The loss that does not fall is found.",
 }
