@@ -219,9 +219,9 @@ def _facts(
     return {
         "commands": "`assay faults kill --data LOG` per log, `assay faults freeze`, "
         "`assay faults run --scoring --seeds 1 --data LOG --model gru --no-healthy` per log, "
-        "`assay faults run --scoring --seeds 2 --no-planted --sample 320 --data LOG ...` (`--sample 16 --effort "
-        "after_training` likewise), then `assay faults score --scoring`; `assay faults score "
-        "--scoring --kept` renders this page from the kept results",
+        "`assay faults run --scoring --seeds 2 --no-planted --sample 320 --data LOG ...` "
+        "(`--sample 16 --effort after_training` likewise), then `assay faults score --scoring`; "
+        "`assay faults score --scoring --kept` renders this page from the kept results",
         "seeds": f"{seeds} ({'scoring' if scoring else 'development'}); questions and limits were "
         f"made with {', '.join(map(str, DEVELOPMENT_SEEDS))} on synthetic logs and samples of "
         "ml-100k, by listed faults and healthy programs alone; a fault that was held out earlier "
