@@ -88,6 +88,7 @@ def train_until_it_stops(
     learning_rate: float,
     max_steps: int,
     patience: int,
+    solved: float = 0.999,
 ) -> Outcome:
     """Train until solved, until nothing has improved for ``patience`` steps, or ``max_steps``."""
     torch.manual_seed(0)
@@ -104,7 +105,7 @@ def train_until_it_stops(
             score = measure(model)
             if score > best + 1e-3:
                 best, best_step = score, step
-            if score >= 0.999 or step - best_step >= patience or step >= max_steps:
+            if score >= solved or step - best_step >= patience or step >= max_steps:
                 break
     return Outcome(model, best, step, sum(p.numel() for p in model.parameters()))
 
@@ -152,6 +153,8 @@ def test_slstm_tracks_parity_beyond_trained_lengths():
             learning_rate=rate,
             max_steps=10_000,
             patience=1000,
+            # One mistake within the trained lengths becomes one in a hundred far beyond them.
+            solved=1.0,
         )
         at = {n: _last_parity(outcome.model, n) for n in (40, 256, 1024)}
         seen[name] = at
