@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -49,10 +49,8 @@ def measure(probe: Probe) -> GradientCheck:
     batch = probe.batch(rows=4, positions=10)
     model = probe.model()
     shake_weights(model, probe.seed)
-    dtype = probe.precision
-    model.to(dtype)
+    model.to(probe.precision)
     longest = int((batch.item_ids != 0).sum(dim=1).max())
-    frozen_rows = _frozen_rows(model)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
     if not named:
@@ -63,14 +61,50 @@ def measure(probe: Probe) -> GradientCheck:
     grads = [None] * len(named)
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-    lists: dict[str, list[str]] = {
-        "blocked": [],
-        "wrong": [],
-        "matrix": [],
-        "other": [],
-        "rough": [],
-    }
-    largest = 0.0
+    kinds = _sort_by_slope(probe, model, batch, named, grads)
+    return GradientCheck(
+        num_parameters=len(named),
+        blocked=len(kinds.blocked),
+        wrong=len(kinds.wrong),
+        largest_error=kinds.largest_error,
+        unused_matrices=len(kinds.unused_matrices),
+        # Recurrent weights read the state before: a history of one event has none.
+        unused_recurrent=sum(name.rpartition(".")[0] in called for name in kinds.unused_matrices)
+        if longest > 1
+        else 0,
+        unused_others=len(kinds.unused_others),
+        frozen=len(frozen),
+        rough=len(kinds.rough),
+        precision="float64" if probe.precision == torch.float64 else "float32",
+        first_blocked=_first(kinds.blocked),
+        first_wrong=_first(kinds.wrong),
+        first_unused=_first(kinds.unused_matrices),
+        first_frozen=_first(frozen),
+    )
+
+
+@dataclass
+class _Kinds:
+    """Names of the parameters that are not as they should be, by what their slopes show."""
+
+    blocked: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    unused_matrices: list[str] = field(default_factory=list)
+    unused_others: list[str] = field(default_factory=list)
+    rough: list[str] = field(default_factory=list)
+    largest_error: float = 0.0
+
+
+def _sort_by_slope(
+    probe: Probe,
+    model: nn.Module,
+    batch: Batch,
+    named: Sequence[tuple[str, Tensor]],
+    grads: Sequence[Tensor | None],
+) -> _Kinds:
+    """Compare every gradient with the slope of the loss along a random direction."""
+    kinds, dtype = _Kinds(), probe.precision
+    frozen_rows = _frozen_rows(model)
     generator = torch.Generator().manual_seed(probe.seed)
     for (name, parameter), gradient in zip(named, grads, strict=True):
         direction = torch.randn(parameter.shape, generator=generator).to(parameter)
@@ -78,39 +112,21 @@ def measure(probe: Probe) -> GradientCheck:
             direction[frozen_rows[id(parameter)]] = 0.0
         slope, noise, is_smooth = _slope(probe, model, batch, parameter, direction, dtype)
         if not is_smooth:
-            lists["rough"].append(name)
+            kinds.rough.append(name)
             continue
         found = 0.0 if gradient is None else float((gradient.to_dense() * direction).sum())
         if abs(slope) <= noise and abs(found) <= noise:
-            used = gradient is not None and bool((gradient.to_dense() != 0).any())
-            if not used:
-                lists["matrix" if parameter.ndim >= 2 else "other"].append(name)
+            if gradient is None or not bool((gradient.to_dense() != 0).any()):
+                unused = kinds.unused_matrices if parameter.ndim >= 2 else kinds.unused_others
+                unused.append(name)
             continue
         error = abs(found - slope) / max(abs(slope), abs(found))
         if found == 0.0:
-            lists["blocked"].append(name)
+            kinds.blocked.append(name)
         elif error > _TOLERANCE[dtype]:
-            lists["wrong"].append(name)
-        largest = max(largest, error)
-    return GradientCheck(
-        num_parameters=len(named),
-        blocked=len(lists["blocked"]),
-        wrong=len(lists["wrong"]),
-        largest_error=largest,
-        unused_matrices=len(lists["matrix"]),
-        # Recurrent weights read the state before: a history of one event has none.
-        unused_recurrent=sum(name.rpartition(".")[0] in called for name in lists["matrix"])
-        if longest > 1
-        else 0,
-        unused_others=len(lists["other"]),
-        frozen=len(frozen),
-        rough=len(lists["rough"]),
-        precision="float64" if dtype == torch.float64 else "float32",
-        first_blocked=_first(lists["blocked"]),
-        first_wrong=_first(lists["wrong"]),
-        first_unused=_first(lists["matrix"]),
-        first_frozen=_first(frozen),
-    )
+            kinds.wrong.append(name)
+        kinds.largest_error = max(kinds.largest_error, error)
+    return kinds
 
 
 _TOLERANCE = {torch.float64: 1e-2, torch.float32: 0.25}

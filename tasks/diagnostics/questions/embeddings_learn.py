@@ -63,11 +63,16 @@ def measure(probe: Probe) -> Evidence:
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Distinct, telling, moving rows and a sane first loss."""
     table, steps = evidence.table, evidence.steps
-    start = _start(table, evidence.lookup, limits)
-    return QUESTION.finding(evidence, *start, *_movement(table, steps, limits))
+    return QUESTION.finding(
+        evidence,
+        *_rows(table, evidence.lookup, limits),
+        *_first_scores(table, limits),
+        *_movement(table, steps, limits),
+    )
 
 
-def _start(table: EmbeddingTable, lookup: EmbeddingLookup, limits: Limits) -> list[Check]:
+def _rows(table: EmbeddingTable, lookup: EmbeddingLookup, limits: Limits) -> list[Check]:
+    """Every item has a row of its own, and looking rows up leaves them alone."""
     return [
         exact(
             "number of items that share their embedding row with another item",
@@ -98,6 +103,12 @@ def _start(table: EmbeddingTable, lookup: EmbeddingLookup, limits: Limits) -> li
             missing="an item embedding that is called with ids",
             essential=False,
         ),
+    ]
+
+
+def _first_scores(table: EmbeddingTable, limits: Limits) -> list[Check]:
+    """The untrained model tells items apart and knows no targets."""
+    return [
         exact(
             "share of items the untrained model can't tell from another one",
             table.same_scores,

@@ -46,76 +46,104 @@ def measure(probe: Probe) -> TrainingRecords:
 
 def judge(evidence: TrainingRecords, limits: Limits) -> Finding:
     """All there, of this run, consistent."""
+    return QUESTION.finding(
+        evidence,
+        *_promised(evidence, limits),
+        *_of_this_run(evidence, limits),
+        *_single_steps(evidence, limits),
+        *_near(evidence, limits),
+    )
+
+
+def _promised(evidence: TrainingRecords, limits: Limits) -> list[Check]:
+    """Every promised quantity is there and moves."""
     steps = evidence.steps
-
-    def counted(name: str, value: float | None, advice: str, where: str = "") -> Check:
-        return exact(
-            name,
-            value,
-            limits["count"],
-            "monitoring",
-            advice,
-            where=where,
-            missing=NO_STEPS,
-            explained_by=("optimiser", "gradient_flow", "learning_rate", "numeric"),
-        )
-
-    def of_steps(name: str) -> float | None:
-        return getattr(steps, name) if steps else None
-
-    checks = [
-        counted(
+    return [
+        _counted(
             "number of promised quantities missing from the epochs",
             evidence.absent,
+            limits,
             "record them in the observer of the training (tasks/training/record.py)",
             evidence.first_absent,
         ),
-        counted(
+        _counted(
             "number of promised quantities missing from the steps",
-            of_steps("absent"),
+            steps.absent if steps else None,
+            limits,
             "record them in the observer of the training (tasks/training/record.py)",
             steps.first_absent if steps else "",
         ),
-        counted(
+        _counted(
             "number of curves that never move",
             evidence.frozen + (steps.frozen if steps else 0),
+            limits,
             "record the value of each step and epoch, not that of the first",
             evidence.first_frozen or (steps.first_frozen if steps else ""),
         ),
-        counted(
+    ]
+
+
+def _of_this_run(evidence: TrainingRecords, limits: Limits) -> list[Check]:
+    """Epochs are numbered one by one, each with its own loss, and belong to this training."""
+    return [
+        _counted(
             "number of epochs with the loss of the one before, to the last digit",
             evidence.repeated,
+            limits,
             "record an epoch's own loss, after its last step",
         ),
-        counted(
+        _counted(
             "number of epochs that do not follow the one before",
             evidence.misnumbered,
+            limits,
             "cut the records back to the checkpoint when a training resumes",
         ),
-        counted(
+        _counted(
             "number of facts that belong to another run",
             evidence.foreign,
+            limits,
             "write records anew with every training",
             evidence.first_foreign,
         ),
-        counted(
+    ]
+
+
+def _single_steps(evidence: TrainingRecords, limits: Limits) -> list[Check]:
+    """What a step records is finite and agrees with itself."""
+    steps = evidence.steps
+    return [
+        _counted(
             "number of recorded values that are not finite",
-            of_steps("not_finite"),
+            steps.not_finite if steps else None,
+            limits,
             "see weights_move_and_stay_finite",
         ),
-        counted(
+        _counted(
             "number of steps whose gradient norm is not that of its groups",
-            of_steps("wrong_sums"),
+            steps.wrong_sums if steps else None,
+            limits,
             "measure the norm and its parts at the same moment",
         ),
-        counted(
+        _counted(
             "number of steps called clipped that were not, or the other way round",
-            of_steps("wrong_flags"),
+            steps.wrong_flags if steps else None,
+            limits,
             "compare the norm from before clipping with train.shared.max_grad_norm",
         ),
-        *_near(evidence, limits),
     ]
-    return QUESTION.finding(evidence, *checks)
+
+
+def _counted(name: str, value: float | None, limits: Limits, advice: str, where: str = "") -> Check:
+    return exact(
+        name,
+        value,
+        limits["count"],
+        "monitoring",
+        advice,
+        where=where,
+        missing=NO_STEPS,
+        explained_by=("optimiser", "gradient_flow", "learning_rate", "numeric"),
+    )
 
 
 def _near(evidence: TrainingRecords, limits: Limits) -> tuple[Check, Check, Check]:

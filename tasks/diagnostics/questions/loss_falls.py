@@ -99,7 +99,6 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Lower than counting allows for, on a training that is over."""
     if evidence.failure:
         return QUESTION.finding(evidence, _failed(evidence, limits))
-    outcome, state = evidence.outcome, evidence.state
     finite = exact(
         "number of trained parameters that are not finite",
         evidence.bad_weights,
@@ -108,11 +107,25 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "find the first step with a value that is not finite in steps.jsonl",
         unit="parameters",
     )
+    again = cure_check(
+        evidence.remedies,
+        "again",
+        "by the program's own steps at a constant rate",
+        "learning_rate",
+        "compare the rate of every step, the epoch training ended and the weights it kept",
+        explained_by=("metric",),
+    )
+    fall, beyond = _fall(evidence, limits), _fall_below_popularity(evidence, limits)
+    return QUESTION.finding(evidence, finite, fall, beyond, *_at_rest(evidence, limits), again)
+
+
+def _fall(evidence: Evidence, limits: Limits) -> Check:
+    outcome, state = evidence.outcome, evidence.state
     popular = outcome.uniform - outcome.popularity
     worth = popular > limits["worth"].value * abs(outcome.uniform)
     reached = (outcome.uniform - evidence.lowest) / popular if worth else 1.0
     judged = state.levelled or reached >= limits["share"].value
-    fall = Check(
+    return Check(
         name="fall of the loss by training, per fall by popularity",
         value=reached if judged else None,
         unit="",
@@ -124,9 +137,13 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         proof="" if worth else f"popularity takes only {popular:.3g} nats off the loss",
         advice=("run `assay diagnose --deep`: it looks for a rate or batch size that cures",),
     )
+
+
+def _fall_below_popularity(evidence: Evidence, limits: Limits) -> Check:
+    outcome, state = evidence.outcome, evidence.state
     added = outcome.popularity - outcome.transitions
     tells = added > limits["worth"].value * abs(outcome.uniform)
-    beyond = Check(
+    return Check(
         name="fall of the loss below popularity's, per fall by transitions on unseen events",
         value=(outcome.popularity - evidence.lowest) / added if tells and state.levelled else None,
         unit="",
@@ -140,6 +157,10 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         essential=False,
         advice=("run `assay diagnose --deep`: does a longer training find the order?",),
     )
+
+
+def _at_rest(evidence: Evidence, limits: Limits) -> tuple[Check, Check]:
+    """Epochs of almost no learning rate, and epochs over which weights do not move."""
     slow = Check(
         name="share of epochs at under a thousandth of the peak learning rate",
         value=evidence.slow_share,
@@ -163,15 +184,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             *("metric", "inference"),
         ),
     )
-    again = cure_check(
-        evidence.remedies,
-        "again",
-        "by the program's own steps at a constant rate",
-        "learning_rate",
-        "compare the rate of every step, the epoch training ended and the weights it kept",
-        explained_by=("metric",),
-    )
-    return QUESTION.finding(evidence, finite, fall, beyond, slow, rests, again)
+    return slow, rests
 
 
 def _failed(evidence: Evidence, limits: Limits) -> Check:

@@ -65,10 +65,16 @@ def measure(probe: Probe) -> Evidence:
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Nothing may change."""
-    swap = evidence.swap
+    return QUESTION.finding(
+        evidence, *_influence(evidence.swap, limits), *_positions_and_ranks(evidence, limits)
+    )
+
+
+def _influence(swap: PaddingSwap, limits: Limits) -> list[Check]:
+    """What padding changes in scores, loss and gradients."""
     mixed = ("causal", "batch", "stochastic", "state", "encode")
     unit = "standard deviations of the logits"
-    checks = [
+    return [
         exact(
             "largest change of a real score by more padding",
             swap.by_more_padding,
@@ -104,6 +110,12 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             "set padding_idx=0 on the embedding and leave padded positions out of the loss",
             explained_by=("loss", *mixed),
         ),
+    ]
+
+
+def _positions_and_ranks(evidence: Evidence, limits: Limits) -> list[Check]:
+    """Where padding is taken for an event or an item."""
+    return [
         exact(
             "number of positions where mask and item id disagree",
             evidence.mask_mismatches,
@@ -131,7 +143,6 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             stage="metric",
         ),
     ]
-    return QUESTION.finding(evidence, *checks)
 
 
 def _optional(

@@ -44,6 +44,9 @@ LIMITS = {
     "count": Limit(0, "identity: one preparation for all splits"),
     "scores": Limit(1e-3, "identity; float32 sums in other batch shapes differ by 1e-6"),
 }
+NOT_OF_TRAINING = "the vocabulary is not declared to come from training rows"
+MIXED_OR_WRONG = ("pad", "batch", "causal", "state", "stochastic", "split", "encode", "numeric")
+"""Stages whose faults make scores differ from plain inference as well."""
 
 
 @dataclass(frozen=True)
@@ -90,86 +93,99 @@ def measure(probe: Probe) -> Evidence:
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """One id per item, no trace of held-out rows, one way of scoring."""
-    ids = exact(
-        "number of held-out events encoded otherwise than in training",
-        evidence.ids.held_out_disagreements,
-        limits["count"],
-        "encode",
-        "fit one vocabulary and use it for every split (tasks/data/encoding.py)",
-        unit="events",
-    )
-    histories = exact(
-        "number of histories at scoring that are not those the split gives",
-        evidence.inference.wrong_histories,
-        limits["count"],
-        "split" if evidence.inference.knows_targets else "inference",
-        "compare make_histories with training plus held-out events of one user",
-        unit="histories",
-        where=evidence.inference.first_wrong,
-        explained_by=("encode", "pad"),
-    )
-    scores = exact(
-        "largest difference between scoring at evaluation and plain inference",
-        evidence.inference.largest_difference,
-        limits["scores"],
-        "inference",
-        "check eval mode, the position scores are read from and the padding side at scoring",
-        unit="standard deviations of the scores",
-        explained_by=(
-            "pad",
-            "batch",
-            "causal",
-            "state",
-            "stochastic",
-            "split",
-            "encode",
-            "numeric",
-        ),
-    )
-    unseen = None if evidence.deletion is None else evidence.deletion.unseen_ids
-    scope = exact(
-        "number of ids of items without a training event",
-        unseen,
-        limits["count"],
-        "split",
-        "build the vocabulary of training rows, as data.vocabulary declares",
-        unit="ids",
-        proof="the vocabulary is not declared to come from training rows" if unseen is None else "",
-    )
-    intervention = _intervention(evidence, limits)
-    lost = exact(
-        "number of events of the log that are in no split, without a declared filter",
-        evidence.lost_events,
-        limits["count"],
-        "split",
-        "apply one and the same filter to training and held-out events",
-        unit="events",
-        missing="declared filters that can be applied again",
-        essential=False,
-        explained_by=("time", "encode", "order"),
-    )
-    repeated = exact(
-        "number of batches that differ when the same seed and epoch make them again",
-        evidence.repeated.different,
-        limits["count"],
-        "stochastic",
-        "derive the order of windows from seed and epoch; seed the workers of a loader",
-        unit="batches",
-    )
-    again = exact(
-        "number of prepared arrays that differ when the same log is prepared again",
-        evidence.again.different if evidence.again else None,
-        limits["count"],
-        "stochastic",
-        "sort stably by user, time and row; number sorted ids; draw nothing without a seed",
-        unit="arrays",
-        where=evidence.again.first_different if evidence.again else "",
-        missing=evidence.not_again,
-        essential=False,
-    )
     return QUESTION.finding(
-        evidence, ids, lost, scope, intervention, histories, scores, repeated, again
+        evidence,
+        *_preparation(evidence, limits),
+        *_scoring(evidence.inference, limits),
+        *_made_again(evidence, limits),
     )
+
+
+def _preparation(evidence: Evidence, limits: Limits) -> list[Check]:
+    """One vocabulary and one filter for all splits, made without held-out rows."""
+    unseen = None if evidence.deletion is None else evidence.deletion.unseen_ids
+    return [
+        exact(
+            "number of held-out events encoded otherwise than in training",
+            evidence.ids.held_out_disagreements,
+            limits["count"],
+            "encode",
+            "fit one vocabulary and use it for every split (tasks/data/encoding.py)",
+            unit="events",
+        ),
+        exact(
+            "number of events of the log that are in no split, without a declared filter",
+            evidence.lost_events,
+            limits["count"],
+            "split",
+            "apply one and the same filter to training and held-out events",
+            unit="events",
+            missing="declared filters that can be applied again",
+            essential=False,
+            explained_by=("time", "encode", "order"),
+        ),
+        exact(
+            "number of ids of items without a training event",
+            unseen,
+            limits["count"],
+            "split",
+            "build the vocabulary of training rows, as data.vocabulary declares",
+            unit="ids",
+            proof=NOT_OF_TRAINING if unseen is None else "",
+        ),
+        _intervention(evidence, limits),
+    ]
+
+
+def _scoring(inference: InferenceOracle, limits: Limits) -> list[Check]:
+    """Test users are scored on their own histories, as plain inference scores them."""
+    return [
+        exact(
+            "number of histories at scoring that are not those the split gives",
+            inference.wrong_histories,
+            limits["count"],
+            "split" if inference.knows_targets else "inference",
+            "compare make_histories with training plus held-out events of one user",
+            unit="histories",
+            where=inference.first_wrong,
+            explained_by=("encode", "pad"),
+        ),
+        exact(
+            "largest difference between scoring at evaluation and plain inference",
+            inference.largest_difference,
+            limits["scores"],
+            "inference",
+            "check eval mode, the position scores are read from and the padding side at scoring",
+            unit="standard deviations of the scores",
+            explained_by=MIXED_OR_WRONG,
+        ),
+    ]
+
+
+def _made_again(evidence: Evidence, limits: Limits) -> list[Check]:
+    """The same log, seed and epoch give the same data."""
+    again = evidence.again
+    return [
+        exact(
+            "number of batches that differ when the same seed and epoch make them again",
+            evidence.repeated.different,
+            limits["count"],
+            "stochastic",
+            "derive the order of windows from seed and epoch; seed the workers of a loader",
+            unit="batches",
+        ),
+        exact(
+            "number of prepared arrays that differ when the same log is prepared again",
+            again.different if again else None,
+            limits["count"],
+            "stochastic",
+            "sort stably by user, time and row; number sorted ids; draw nothing without a seed",
+            unit="arrays",
+            where=again.first_different if again else "",
+            missing=evidence.not_again,
+            essential=False,
+        ),
+    ]
 
 
 def _intervention(evidence: Evidence, limits: Limits) -> Check:

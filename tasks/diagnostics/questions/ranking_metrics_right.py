@@ -63,35 +63,54 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Compare ranks, special scores and metric values."""
     oracle = evidence.oracle
     sampled = "" if evidence.full_ranking else "ranking among sampled items is declared"
+    return QUESTION.finding(
+        evidence,
+        *_ranks(oracle, limits, sampled),
+        *_metrics(oracle, limits, sampled),
+        _reported(evidence, limits, sampled),
+    )
 
-    def rank_check(name: str, value: float, advice: str, proof: str = "") -> Check:
-        return Check(
-            name=name,
-            value=value,
-            unit="of rows",
-            limit=limits["ranks"],
-            stage="metric",
-            rule="oracle",
-            proof=proof,
-            advice=(advice,),
-        )
 
-    ranks = rank_check(
-        "share of random scores with another rank than sorting gives",
-        oracle.wrong_ranks,
-        "rank among all real items, counting from 1 (tasks/evaluation/ranking.py)",
-        proof=sampled,
+def _ranks(oracle: MetricOracle, limits: Limits, sampled: str) -> list[Check]:
+    """Ranks of scores that are known; `sampled` proves that full ranks are not to be had."""
+    return [
+        _rank_check(
+            "share of random scores with another rank than sorting gives",
+            oracle.wrong_ranks,
+            limits,
+            "rank among all real items, counting from 1 (tasks/evaluation/ranking.py)",
+            proof=sampled,
+        ),
+        _rank_check(
+            "share of perfect scores not ranked first",
+            oracle.wrong_when_perfect,
+            limits,
+            "check whether ranks count from 0 or from 1",
+        ),
+        _rank_check(
+            "share of ranks that a high padding score changes",
+            oracle.moved_by_padding,
+            limits,
+            "leave column 0 out of the ranking",
+        ),
+    ]
+
+
+def _rank_check(name: str, value: float, limits: Limits, advice: str, proof: str = "") -> Check:
+    return Check(
+        name=name,
+        value=value,
+        unit="of rows",
+        limit=limits["ranks"],
+        stage="metric",
+        rule="oracle",
+        proof=proof,
+        advice=(advice,),
     )
-    perfect = rank_check(
-        "share of perfect scores not ranked first",
-        oracle.wrong_when_perfect,
-        "check whether ranks count from 0 or from 1",
-    )
-    padding = rank_check(
-        "share of ranks that a high padding score changes",
-        oracle.moved_by_padding,
-        "leave column 0 out of the ranking",
-    )
+
+
+def _metrics(oracle: MetricOracle, limits: Limits, sampled: str) -> tuple[Check, Check]:
+    """The metric of a constant score, and those of known ranks."""
     constant = Check(
         name="hit rate at 10 of a score that is the same for every item",
         value=oracle.constant_hit_rate,
@@ -102,7 +121,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         proof=sampled,
         advice=("rank ties worst: count items with score >= the target's, not only >",),
     )
-    metrics = Check(
+    by_definition = Check(
         name="largest difference of a metric from its definition",
         value=oracle.metric_error,
         unit="",
@@ -112,9 +131,14 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         where=oracle.worst_metric,
         advice=("compare with 1 / log2(rank + 1), 1 / rank and rank <= K",),
     )
+    return constant, by_definition
+
+
+def _reported(evidence: Evidence, limits: Limits, sampled: str) -> Check:
+    """The program's metrics of its own model beside those of plain inference."""
     apart = evidence.parts_error
     parts_hold = apart is not None and apart <= limits["reported"].value
-    reported = Check(
+    return Check(
         name="distance of a reported metric from that of plain inference and counting",
         value=evidence.end_error,
         unit="",
@@ -131,7 +155,6 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             "follow one test user from history to rank: which split, which position, which mean?",
         ),
     )
-    return QUESTION.finding(evidence, ranks, perfect, padding, constant, metrics, reported)
 
 
 QUESTION = Question(

@@ -74,13 +74,18 @@ def measure(probe: Probe) -> Evidence:
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Declared rates in training, nothing in eval mode."""
-    return QUESTION.finding(evidence, *_dropout(evidence, limits), *_decay(evidence, limits))
-
-
-def _dropout(evidence: Evidence, limits: Limits) -> list[Check]:
-    dropout = evidence.dropout
-    room = max(limits["errors"].value * dropout.standard_error, limits["floor"].value)
     undeclared = "" if evidence.states_dropout else "no dropout rate is declared"
+    return QUESTION.finding(
+        evidence,
+        *_dropped(evidence.dropout, undeclared, limits),
+        *_modes(evidence, undeclared, limits),
+        *_decay(evidence, limits),
+    )
+
+
+def _dropped(dropout: DropoutRate, undeclared: str, limits: Limits) -> list[Check]:
+    """How much is dropped in training, and whether that shows."""
+    room = max(limits["errors"].value * dropout.standard_error, limits["floor"].value)
     hidden = dropout.largest_rate == 0 and dropout.training_differs > 0
     return [
         exact(
@@ -119,9 +124,15 @@ def _dropout(evidence: Evidence, limits: Limits) -> list[Check]:
             "regularisation",
             "lower train.<model>.dropout",
         ),
+    ]
+
+
+def _modes(evidence: Evidence, undeclared: str, limits: Limits) -> list[Check]:
+    """Nothing is dropped in eval mode, and a step runs in training mode."""
+    return [
         exact(
             "share dropped in eval mode",
-            dropout.rate_in_eval,
+            evidence.dropout.rate_in_eval,
             limits["eval"],
             "stochastic",
             "give functional dropout training=self.training",
@@ -141,7 +152,7 @@ def _dropout(evidence: Evidence, limits: Limits) -> list[Check]:
             "regularisation",
             "call model.train() at the start of every step, and after every evaluation",
             missing="a module that runs within a training step",
-            proof="" if dropout.declared > 0 or undeclared else "no dropout is declared",
+            proof="" if evidence.dropout.declared > 0 or undeclared else "no dropout is declared",
         ),
     ]
 
