@@ -68,10 +68,7 @@ def build_prepared(
     preparation = prepare(coded, recipe)
     on_sequences()
     with replaced_folder(folder) as partial:
-        save_arrays(partial, preparation.arrays)
-        preparation.items.write_csv(partial / "items.csv", "item_id")
-        preparation.users.write_csv(partial / "users.csv", "user_id")
-        quarantine.write_csv(partial / "quarantine.csv")
+        _write_files(partial, preparation, quarantine)
         manifest = build_manifest(
             preparation,
             recipe,
@@ -95,6 +92,13 @@ def build_prepared(
     for warning in manifest["warnings"]:
         LOGGER.warning("%s: %s", warning["id"], warning["message"])
     return manifest
+
+
+def _write_files(folder: Path, preparation: Preparation, quarantine: pl.DataFrame) -> None:
+    save_arrays(folder, preparation.arrays)
+    preparation.items.write_csv(folder / "items.csv", "item_id")
+    preparation.users.write_csv(folder / "users.csv", "user_id")
+    quarantine.write_csv(folder / "quarantine.csv")
 
 
 def run_checks(

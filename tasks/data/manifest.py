@@ -7,10 +7,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from tasks.data.integrity import FORMAT_VERSION, MANIFEST_NAME, digest_manifest, sha256_of
 from tasks.data.leakage import CheckResult
 from tasks.data.ordering import find_order_warnings
 from tasks.data.preparation import Preparation
-from tasks.data.prepared import FORMAT_VERSION, MANIFEST_NAME, digest_manifest, sha256_of
 from tasks.data.recipe import Recipe
 
 NOT_DATA = ("quarantine.csv",)

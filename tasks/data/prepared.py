@@ -6,8 +6,6 @@ has nothing but torch can train. Arrays are memory-mapped and read-only; nothing
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +13,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-FORMAT_VERSION = 1
-PADDING_ID = 0
-MANIFEST_NAME = "manifest.json"
+from tasks.data.integrity import PreparedDataError, read_manifest, verify_files
+
 SEQUENCE_FIELDS = ("items", "times", "rows", "offsets")
 EXAMPLE_FIELDS = ("users", "targets", "target_times", "target_rows")
 
 SplitName = Literal["val", "test"]
-
-
-class PreparedDataError(ValueError):
-    """Prepared data are missing, damaged or of another format version."""
 
 
 class Histories(NamedTuple):
@@ -134,7 +127,7 @@ class PreparedData:
             PreparedDataError: The manifest or a file is missing, damaged or of another version.
         """
         folder = Path(folder)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         if verify:
             verify_files(folder, manifest)
         train = _load_sequences(folder, "train.")
@@ -213,62 +206,6 @@ class PreparedData:
     def item_counts(self) -> np.ndarray:
         """Training events per encoded item, (num_items + 1,) int64; entry 0 (padding) is 0."""
         return np.bincount(self.train.items, minlength=self.num_items + 1).astype(np.int64)
-
-
-def verify_files(folder: Path, manifest: dict) -> None:
-    """Compare the SHA-256 of every file with the manifest.
-
-    Raises:
-        PreparedDataError: A file is missing or its content changed; the message names it.
-    """
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise PreparedDataError(f"{path} is missing. Run the prepare stage again.")
-        if (found := sha256_of(path)) != expected:
-            raise PreparedDataError(
-                f"{path} has SHA-256 {found[:12]}...; the manifest says {expected[:12]}... "
-                "The file was changed or damaged: run the prepare stage again."
-            )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def digest_manifest(manifest: dict) -> str:
-    """SHA-256 of a manifest without its own checksum, in hexadecimal.
-
-    >>> digest_manifest({"a": 1}) == digest_manifest({"a": 1, "manifest_sha256": "x"})
-    True
-    """
-    body = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _read_manifest(folder: Path) -> dict:
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise PreparedDataError(
-            f"{path} does not exist. Run the prepare stage first: python -m tasks prepare."
-        )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest.get("format_version")
-    except (ValueError, AttributeError) as error:
-        raise PreparedDataError(f"{path} is damaged. Run the prepare stage again.") from error
-    if version != FORMAT_VERSION:
-        raise PreparedDataError(
-            f"{path} has format_version {version!r}; this program reads {FORMAT_VERSION}. "
-            "Run the prepare stage again."
-        )
-    if manifest.get("manifest_sha256") not in (None, digest_manifest(manifest)):
-        raise PreparedDataError(
-            f"{path} was changed or damaged (checksum). Run the prepare stage again."
-        )
-    return manifest
 
 
 def _load_array(folder: Path, name: str) -> np.ndarray:

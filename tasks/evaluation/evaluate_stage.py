@@ -14,7 +14,8 @@ import polars as pl
 from tasks import tracking
 from tasks.baselines.contract import Recommender
 from tasks.data.bayes_recommender import BayesRecommender, bayes_optimal
-from tasks.data.prepared import EvaluationSplit, PreparedData, sha256_of
+from tasks.data.integrity import sha256_of
+from tasks.data.prepared import EvaluationSplit, PreparedData
 from tasks.data.storage import replaced_folder
 from tasks.evaluation.comparison import ComparisonTable, compare
 from tasks.evaluation.curves import CURVE_COLUMNS, curve_rows

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.data.prepared import EvaluationSplit, PreparedData, PreparedDataError
+from tasks.data.integrity import PreparedDataError
+from tasks.data.prepared import EvaluationSplit, PreparedData
 from tasks.serving.history import NO_HISTORY, History
 
 

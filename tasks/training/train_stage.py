@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from tasks.data.prepared import PreparedData, sha256_of
+from tasks.data.integrity import sha256_of
+from tasks.data.prepared import PreparedData
 from tasks.data.storage import replaced_folder
 from tasks.evaluation.evaluate import rank_split
 from tasks.evaluation.metrics import mean_metrics

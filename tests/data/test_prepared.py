@@ -12,12 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.data.build import build_prepared
-from tasks.data.prepared import (
-    EvaluationSplit,
-    PackedSequences,
-    PreparedData,
-    PreparedDataError,
-)
+from tasks.data.integrity import PreparedDataError
+from tasks.data.prepared import EvaluationSplit, PackedSequences, PreparedData
 from tasks.data.recipe import Recipe
 
 

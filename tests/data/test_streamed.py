@@ -12,8 +12,8 @@ import pytest
 
 from tasks.data import pieces, prepare_stage
 from tasks.data.build import build_prepared
+from tasks.data.integrity import MANIFEST_NAME
 from tasks.data.pieces import kind_of_pieces
-from tasks.data.prepared import MANIFEST_NAME
 from tasks.data.readers import DataError
 from tasks.data.recipe import Recipe
 from tasks.data.streamed import read_streamed

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from tasks.data.build import build_prepared
-from tasks.data.prepared import PreparedData, PreparedDataError
+from tasks.data.integrity import PreparedDataError
+from tasks.data.prepared import PreparedData
 from tasks.data.recipe import Recipe
 from tasks.serving.user_histories import UserHistories
 from tests.serving.conftest import log_of
