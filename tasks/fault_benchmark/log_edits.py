@@ -1,4 +1,4 @@
-"""Properties a log can be given: repeats, cold and rare items, equal times, other names."""
+"""Properties a log can be given: repeats, cold and rare items, other times, other names."""
 
 from __future__ import annotations
 
@@ -90,6 +90,15 @@ def merge_times(log: RawLog, wanted: bool, rng: np.random.Generator) -> RawLog:
     """Cut times to weeks, so that many events of a user have the same one."""
     week = 7 * 86_400 * 1_000_000
     return RawLog(log.user, log.item, log.time // week * week, log.rating)
+
+
+def stretch_times(log: RawLog, factor: int, rng: np.random.Generator) -> RawLog:
+    """Multiply the time since the user's first event: users stay longer, their order is kept."""
+    _, user = np.unique(log.user, return_inverse=True)
+    first = np.full(user.max() + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, user, log.time)
+    since = log.time - first[user]
+    return RawLog(log.user, log.item, first[user] + since * factor, log.rating)
 
 
 def rename(log: RawLog, wanted: bool, rng: np.random.Generator) -> RawLog:

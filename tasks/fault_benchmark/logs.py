@@ -37,6 +37,7 @@ EDITS: dict[str, Callable[[RawLog, Any, np.random.Generator], RawLog]] = {
     "rare_items": log_edits.add_rare_items,
     "cold_items": log_edits.add_cold_items,
     "equal_times": log_edits.merge_times,
+    "longer_stay": log_edits.stretch_times,
     "renamed": log_edits.rename,
     "row_seed": log_edits.shuffle_rows,
 }

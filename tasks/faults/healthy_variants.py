@@ -37,7 +37,21 @@ SETTINGS: tuple[HealthyVariant, ...] = (
     _setting("smoothed_labels", "labels are smoothed by 0.1", label_smoothing=0.1),
     _setting("to_zero", "a cosine schedule ends at 0", final_learning_rate=0.0),
     _setting("time_gaps", "the time since the previous event is a feature", time_gaps=True),
-    _setting("temporal", "the split is by time", split="temporal", corpus="train"),
+    _setting(
+        "temporal",
+        "the split is by time, of users who stay ten times as long",
+        split="temporal",
+        corpus="train",
+        longer_stay=10,
+    ),
+    _setting(
+        "temporal_newcomers",
+        "the split is by time, and users who came after training are kept",
+        split="temporal",
+        corpus="train",
+        cold_users="keep",
+        temporal_target="last",
+    ),
     _setting("no_repeats", "immediate repeats are dropped", repeats="drop_consecutive"),
     _setting("sampled_softmax", "sampled softmax with uniform negatives", loss="sampled_softmax"),
     _setting(
