@@ -129,5 +129,6 @@ def _print(findings: dict[str, Any], as_json: bool) -> None:
             settles = next(iter(finding["advice"]), "")
             console.print(f"{finding['number']} is open: {settles}", style="dim", **AS_IT_IS)
     console.print(findings["headline"], style="bold", **AS_IT_IS)
-    if findings.get("next_test"):
-        console.print(f"Cheapest next test: {findings['next_test']}", **AS_IT_IS)
+    next_test = findings.get("next_test")
+    if next_test and next_test not in findings["headline"]:
+        console.print(f"Cheapest next test: {next_test}", **AS_IT_IS)

@@ -56,7 +56,7 @@ def print_summary(settings: Settings, workspace: Path, as_json: bool) -> None:
     diagnosis = records.findings.get("headline", "not run yet (assay diagnose)")
     console.print(f"Diagnosis: {diagnosis}", style="bold", markup=False, soft_wrap=True)
     next_test = records.findings.get("next_test")
-    if next_test:
+    if next_test and next_test not in diagnosis:
         console.print(f"Cheapest next test: {next_test}", markup=False, soft_wrap=True)
     console.print()
     for what, how in next_steps(workspace):

@@ -11,9 +11,14 @@ from tasks.diagnostics.question import COMMANDS
 if TYPE_CHECKING:
     from tasks.diagnostics.engine import Diagnosis
 
+NEXT_TEST = "Cheapest next test: "
+"""Opens the last sentence of a first line that names a fault."""
+
 
 def headline(findings: tuple[Finding, ...], first: Check | None, blamed: Finding | None) -> str:
-    """Name the most probable fault, its stage and its evidence, or say that nothing was found.
+    """Name the most probable fault, its stage, its evidence and the cheapest next test.
+
+    Or say that nothing was found.
 
     Args:
         findings: All of them.
@@ -31,7 +36,8 @@ def headline(findings: tuple[Finding, ...], first: Check | None, blamed: Finding
     else:
         kind = "Most probable fault" if first.verdict == "faulty" else "Most suspicious"
         word = f"{kind}: stage {first.stage}"
-    return f"{word} ({blamed.number} {blamed.question}). {blamed.sentence}"
+    told = f"{word} ({blamed.number} {blamed.question}). {blamed.sentence}"
+    return f"{told} {NEXT_TEST}{first.advice[0]}." if first.advice else told
 
 
 def next_test(findings: tuple[Finding, ...], first: Check | None) -> str:
@@ -93,5 +99,8 @@ def with_options(diagnosis: Diagnosis, options: str) -> Diagnosis:
         for finding in diagnosis.findings
     )
     return dataclasses.replace(
-        diagnosis, findings=findings, next_test=addressed(diagnosis.next_test)
+        diagnosis,
+        findings=findings,
+        headline=addressed(diagnosis.headline),
+        next_test=addressed(diagnosis.next_test),
     )

@@ -33,6 +33,7 @@ def missing(text: str) -> Check:
 def test_a_fault_is_named_with_stage_evidence_and_next_test() -> None:
     made = diagnosis(broken("symptom"), broken("align"))
     assert made.headline.startswith("Most probable fault: stage align (G2 question_2). Rows is 2 ")
+    assert made.headline.endswith(" Cheapest next test: count.")
     assert made.next_test == "count"
     assert not calls_for_interventions(made)
 
