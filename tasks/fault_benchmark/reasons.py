@@ -19,8 +19,6 @@ REASONS: dict[str, str] = {
     "which may be left out; rows that end up empty show it.",
     "mask_turned": "With every event masked, nothing reaches the scores: the report blames the "
     "model for not reading its input, which is where the mask is used.",
-    "temporal": "On this synthetic log a split by time leaves no test event: the program could not "
-    "be built, and nothing was diagnosed.",
     "no_stabilizer": "Cells are driven out of range, and their states are no numbers at once: "
     "the question on states is red too, and an earlier stage is named first.",
     "grows_by_position": "The growth of scores along a window is found; embeddings, which every "
