@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import math
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from tasks.training.checkpoint import CheckpointError, CheckpointFolder
+from tasks.training.checkpoint import CheckpointFolder
+from tasks.training.clock import Clock
 from tasks.training.observer import EpochReport, Observer, RunStart, StepReport
 from tasks.training.optimizer import learning_rate_at, set_learning_rate
 from tasks.training.plan import (
-    NonFiniteLossError,
+    StopReason,
     TrainingInterruptedError,
     TrainingPlan,
     TrainingRecord,
 )
-from tasks.training.snapshot import Progress, capture, copy_weights, restore, seed_everything
-from tasks.training.step import StepResult, TrainingParts
+from tasks.training.resume import resume
+from tasks.training.snapshot import Progress, capture, copy_weights, seed_everything
+from tasks.training.step import TrainingParts
+from tasks.training.unseen_losses import UnseenLosses
 
 CPU_CHECK_EVERY = 1
 """Steps between two looks at the loss on a CPU, where a look costs nothing."""
 GPU_CHECK_EVERY = 50
 """Steps between two looks at the loss on a GPU, where a look makes the host wait."""
-
-
-class CheckpointWarning(UserWarning):
-    """A damaged checkpoint was passed over."""
 
 
 def train(
@@ -66,43 +62,36 @@ def train(
     optimizer = parts.make_optimizer(model, plan)
     progress = Progress()
     if checkpoints is not None:
-        progress = _resume(checkpoints, model, optimizer, observers)
+        progress = resume(checkpoints, model, optimizer, observers)
     progress.sums = progress.sums.to(device)
     check_every = CPU_CHECK_EVERY if device.type == "cpu" else GPU_CHECK_EVERY
-    unchecked: list[_Unchecked] = []
-    clock = _Clock(progress)
+    clock = Clock(progress)
 
-    def save(failed: bool = False) -> None:
-        if unchecked and not failed:  # what is resumed from has to be sound
-            _check_finite(unchecked, progress, save, checkpoints)
+    def write(save_state: Callable[..., None]) -> None:
+        clock.tick()
+        save_state(progress.step, *capture(model, optimizer, progress, observers))
+
+    def save_failure() -> str:
+        if checkpoints is None:
+            return "No checkpoint was asked for."
+        write(checkpoints.save_failure)
+        return f"The state is in {checkpoints.folder / 'failure.json'}."
+
+    unseen = UnseenLosses(progress, save_failure)
+
+    def save() -> None:
+        unseen.look()  # what is resumed from has to be sound
         if checkpoints is not None:
-            clock.tick()
-            write = checkpoints.save_failure if failed else checkpoints.save
-            write(progress.step, *capture(model, optimizer, progress, observers))
+            write(checkpoints.save)
 
-    start = RunStart(
-        model=model,
-        num_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        max_epochs=plan.max_epochs,
-        steps_per_epoch=batches.num_batches(progress.epoch),
-        resumed_step=progress.step,
-        resumed_epoch=progress.epoch,
-    )
+    start = _start_of(model, plan, progress, batches.num_batches(progress.epoch))
     for observer in observers:
         observer.on_start(start)
 
     while (stop_reason := _stop_reason(progress, plan)) is None:
         num_batches = batches.num_batches(progress.epoch)
         for batch in batches.epoch(progress.epoch, start=progress.batch):
-            spent = (progress.epoch + progress.batch / num_batches) / plan.max_epochs
-            learning_rate = learning_rate_at(
-                progress.step,
-                spent,
-                peak=plan.learning_rate,
-                warmup_steps=plan.warmup_steps,
-                schedule=plan.schedule,
-                final_share=plan.final_learning_rate,
-            )
+            learning_rate = _rate_of_next_step(progress, plan, num_batches)
             set_learning_rate(optimizer, learning_rate)
             step = progress.step + 1
             watching = [observer for observer in observers if observer.wants_step(step)]
@@ -116,9 +105,9 @@ def train(
                 plan,
                 partial(_tell_gradients, watching, model, step) if watching else None,
             )
-            unchecked.append(_Unchecked(step, learning_rate, result))
-            if len(unchecked) >= check_every or progress.batch + 1 == num_batches:
-                _check_finite(unchecked, progress, save, checkpoints)
+            unseen.add(step, learning_rate, result)
+            if len(unseen) >= check_every or progress.batch + 1 == num_batches:
+                unseen.look()
             progress.step = step
             progress.batch += 1
             progress.num_targets += batch.num_targets
@@ -159,64 +148,21 @@ def train(
             progress.best_value = metrics[plan.monitor]
             progress.best_epoch = progress.epoch + 1
             progress.best_weights = copy_weights(model)
-        loss_sum, norm_sum, clipped = progress.sums.tolist()
-        values = {
-            "train/loss": loss_sum / progress.num_targets,
-            **{f"val/{name}": value for name, value in metrics.items()},
-            "learning_rate": optimizer.param_groups[0]["lr"],
-            "grad/norm_mean": norm_sum / num_batches,
-            "grad/clipped_share": clipped / num_batches,
-            "seconds": progress.epoch_seconds,
-            "tokens_per_second": progress.num_targets / max(train_seconds, 1e-9),
-        }
+        rate = optimizer.param_groups[0]["lr"]
+        values = _values_of_epoch(progress, metrics, rate, num_batches, train_seconds)
         report = EpochReport(progress.epoch + 1, progress.step, values, is_best)
         progress.history.append(report.as_row())
-        progress.epoch += 1
-        progress.batch = progress.num_targets = 0
-        progress.epoch_seconds = 0.0
-        progress.sums.zero_()
+        progress.begin_next_epoch()
         for observer in observers:
             observer.on_epoch(report)
         save()
 
     model.load_state_dict(progress.best_weights)
     clock.tick()
-    record = TrainingRecord(
-        best_epoch=progress.best_epoch,
-        best_value=progress.best_value,
-        stop_reason=stop_reason,
-        num_epochs=progress.epoch,
-        num_steps=progress.step,
-        history=tuple(progress.history),
-        wall_seconds=progress.wall_seconds,
-        cpu_seconds=progress.cpu_seconds,
-    )
+    record = _record_of(progress, stop_reason)
     for observer in observers:
         observer.on_finish(record.as_row())
     return record
-
-
-class _Unchecked(NamedTuple):
-    """A step whose loss was not looked at yet."""
-
-    step: int
-    learning_rate: float
-    result: StepResult
-
-
-class _Clock:
-    """Adds the time since the last tick to a progress."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def tick(self) -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
-        self._progress.epoch_seconds += wall - self._wall
-        self._progress.wall_seconds += wall - self._wall
-        self._progress.cpu_seconds += cpu - self._cpu
-        self._wall, self._cpu = wall, cpu
 
 
 @contextmanager
@@ -231,7 +177,66 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _stop_reason(progress: Progress, plan: TrainingPlan) -> str | None:
+def _start_of(
+    model: nn.Module, plan: TrainingPlan, progress: Progress, num_batches: int
+) -> RunStart:
+    return RunStart(
+        model=model,
+        num_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        max_epochs=plan.max_epochs,
+        steps_per_epoch=num_batches,
+        resumed_step=progress.step,
+        resumed_epoch=progress.epoch,
+    )
+
+
+def _rate_of_next_step(progress: Progress, plan: TrainingPlan, num_batches: int) -> float:
+    """The learning rate at this place of the schedule."""
+    spent = (progress.epoch + progress.batch / num_batches) / plan.max_epochs
+    return learning_rate_at(
+        progress.step,
+        spent,
+        peak=plan.learning_rate,
+        warmup_steps=plan.warmup_steps,
+        schedule=plan.schedule,
+        final_share=plan.final_learning_rate,
+    )
+
+
+def _values_of_epoch(
+    progress: Progress,
+    metrics: Mapping[str, float],
+    learning_rate: float,
+    num_batches: int,
+    train_seconds: float,
+) -> dict[str, float]:
+    """The numbers of the epoch that just ended; ``train_seconds`` leave validation out."""
+    loss_sum, norm_sum, clipped = progress.sums.tolist()
+    return {
+        "train/loss": loss_sum / progress.num_targets,
+        **{f"val/{name}": value for name, value in metrics.items()},
+        "learning_rate": learning_rate,
+        "grad/norm_mean": norm_sum / num_batches,
+        "grad/clipped_share": clipped / num_batches,
+        "seconds": progress.epoch_seconds,
+        "tokens_per_second": progress.num_targets / max(train_seconds, 1e-9),
+    }
+
+
+def _record_of(progress: Progress, stop_reason: StopReason) -> TrainingRecord:
+    return TrainingRecord(
+        best_epoch=progress.best_epoch,
+        best_value=progress.best_value,
+        stop_reason=stop_reason,
+        num_epochs=progress.epoch,
+        num_steps=progress.step,
+        history=tuple(progress.history),
+        wall_seconds=progress.wall_seconds,
+        cpu_seconds=progress.cpu_seconds,
+    )
+
+
+def _stop_reason(progress: Progress, plan: TrainingPlan) -> StopReason | None:
     if progress.epoch - progress.best_epoch >= plan.patience:
         return "patience"
     return "max_epochs" if progress.epoch >= plan.max_epochs else None
@@ -251,54 +256,3 @@ def _monitored(metrics: dict[str, float], monitor: str) -> float:
 def _tell_gradients(watching: Sequence[Observer], model: nn.Module, step: int) -> None:
     for observer in watching:
         observer.on_gradients(model, step)
-
-
-def _check_finite(
-    unchecked: list[_Unchecked],
-    progress: Progress,
-    save: Callable[..., None],
-    checkpoints: CheckpointFolder | None,
-) -> None:
-    """Looks at the losses and gradient norms since the last look, and empties the list."""
-    values = torch.stack([torch.stack(entry.result).float() for entry in unchecked]).tolist()
-    for entry, (loss, grad_norm) in zip(unchecked, values, strict=True):
-        if math.isfinite(loss) and math.isfinite(grad_norm):
-            progress.last_finite_loss = loss
-            continue
-        save(failed=True)
-        where = "No checkpoint was asked for."
-        if checkpoints is not None:
-            where = f"The state is in {checkpoints.folder / 'failure.json'}."
-        raise NonFiniteLossError(
-            "gradient norm" if math.isfinite(loss) else "loss",
-            entry.step,
-            entry.learning_rate,
-            progress.last_finite_loss,
-            where,
-        )
-    unchecked.clear()
-
-
-def _resume(
-    checkpoints: CheckpointFolder,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    observers: Sequence[Observer],
-) -> Progress:
-    """Goes back to the newest sound checkpoint; a new progress where there is none."""
-    reasons: list[str] = []
-    progress = None
-    while progress is None:
-        checkpoint, rejected = checkpoints.load_latest()
-        reasons += rejected
-        if checkpoint is None:
-            break
-        try:
-            progress = restore(model, optimizer, observers, checkpoint.tensors, checkpoint.state)
-        except CheckpointError as error:
-            reasons.append(str(error))
-            checkpoints.discard(checkpoint.step)
-    for reason in reasons:
-        going_on = f"Resuming at {progress.step}." if progress else "Starting anew."
-        warnings.warn(f"{reason} {going_on}", CheckpointWarning, stacklevel=3)
-    return progress or Progress()

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from tasks.training.optimizer import Schedule
 
+StopReason = Literal["patience", "max_epochs"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
@@ -66,7 +68,7 @@ class TrainingRecord:
 
     best_epoch: int
     best_value: float
-    stop_reason: Literal["patience", "max_epochs"]
+    stop_reason: StopReason
     num_epochs: int
     num_steps: int
     history: tuple[dict[str, Any], ...]

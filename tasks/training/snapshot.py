@@ -52,6 +52,13 @@ class Progress:
     sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
+    def begin_next_epoch(self) -> None:
+        """Counts the epoch as finished and empties what is counted per epoch."""
+        self.epoch += 1
+        self.batch = self.num_targets = 0
+        self.epoch_seconds = 0.0
+        self.sums.zero_()
+
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy of every entry of the model's state dict."""

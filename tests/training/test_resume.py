@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from tasks.training.checkpoint import CheckpointFolder
-from tasks.training.loop import CheckpointWarning, train
+from tasks.training.loop import train
 from tasks.training.negatives import NegativeSampler, item_distribution
 from tasks.training.objective import FullCrossEntropy, SampledObjective
 from tasks.training.record import EPOCHS_FILE, STEPS_FILE, Recorder
+from tasks.training.resume import CheckpointWarning
 from tasks.training.snapshot import copy_weights
 
 TIMES = ("seconds", "tokens_per_second")
