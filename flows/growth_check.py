@@ -25,18 +25,31 @@ def check(workspace: Path, log: Callable[[str], None]) -> None:
     Raises:
         StageRefusedError: A limit of the settings ``retrain`` is broken and they say ``refuse``.
     """
-    before = growth.recall(place_of(workspace))
+    settings = load_settings(workspace / "params.yaml").retrain
+    try:
+        before = growth.recall(place_of(workspace))
+    except growth.SnapshotError as error:
+        _complain(
+            f"what is kept of the last good log is damaged, so this one can't be compared: {error}",
+            settings.on_breach,
+            workspace,
+            log,
+        )
+        return
     if before is None:
         log("No earlier log to compare with.")
         return
     found = growth.compare(before, growth.look_at(workspace / "data" / "prepared"))
     log(f"Since the last run: {found}.")
-    settings = load_settings(workspace / "params.yaml").retrain
     broken = growth.breaches(found, settings.model_dump())
-    if not broken:
-        return
-    text = "the log is not that of last time, grown: " + "; ".join(broken)
-    if settings.on_breach == "warn":
+    if broken:
+        text = "the log is not that of last time, grown: " + "; ".join(broken)
+        _complain(text, settings.on_breach, workspace, log)
+
+
+def _complain(text: str, on_breach: str, workspace: Path, log: Callable[[str], None]) -> None:
+    """Warn or refuse, as the settings say."""
+    if on_breach == "warn":
         log(f"Warning: {text}")
         return
     raise StageRefusedError(

@@ -1,8 +1,8 @@
 """Whether prepared data is the log of last time, grown: what came, what went, what shifted.
 
-A log that is appended to keeps its events, its items and their ids, and the popularity of items
-changes slowly. What breaks that, an export cut short, another id scheme, another time unit, shows
-here before anything is trained on it.
+A log that is appended to keeps its columns, its events, its items and their ids, and the popularity
+of items changes slowly. What breaks that, an export cut short, another id scheme, another time
+unit, shows here before anything is trained on it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from tasks.data.integrity import sha256_of
 from tasks.data.prepared import PreparedData
 from tasks.data.storage import replaced_folder
 
 SNAPSHOT_FILES = ("manifest.json", "items.csv")
 COUNTS_FILE = "item_counts.npy"
+CHECKSUMS_FILE = "sha256.json"
+
+
+class SnapshotError(ValueError):
+    """What was kept of the last log is damaged."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,14 @@ class Snapshot:
         users: users.
         last_time: time of the newest training event, microseconds; None where none is known.
         counts: training events by raw item id.
+        schema: column of the log by role, and its time unit.
     """
 
     events: int
     users: int
     last_time: int | None
     counts: Mapping[str, int]
+    schema: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Growth:
         new_items_share: share of today's vocabulary that is new.
         shift: total variation distance between the popularity of common items then and now.
         went_back: whether the newest event is older than it was.
+        schema_changes: what is read from another column, or in another time unit, in words.
     """
 
     new_events: int
@@ -62,6 +71,7 @@ class Growth:
     new_items_share: float
     shift: float
     went_back: bool
+    schema_changes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
@@ -83,14 +93,29 @@ def remember(prepared: Path, place: Path) -> None:
         for name in SNAPSHOT_FILES:
             (folder / name).write_bytes((prepared / name).read_bytes())
         np.save(folder / COUNTS_FILE, counts)
+        sums = {name: sha256_of(folder / name) for name in (*SNAPSHOT_FILES, COUNTS_FILE)}
+        (folder / CHECKSUMS_FILE).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
 
 
 def recall(place: Path) -> Snapshot | None:
-    """What was kept last time; None where nothing, or nothing readable, was."""
-    try:
-        return _snapshot(place, np.load(place / COUNTS_FILE, allow_pickle=False))
-    except (OSError, ValueError, KeyError):
+    """What was kept last time; None where nothing was.
+
+    Raises:
+        SnapshotError: it was changed since, or can't be read: a check that is left out for that
+            would let any log pass.
+    """
+    if not place.exists():
         return None
+    try:
+        sums = json.loads((place / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+        for name in (*SNAPSHOT_FILES, COUNTS_FILE):
+            if sha256_of(place / name) != sums[name]:
+                raise SnapshotError(f"{place / name} was changed or damaged (its SHA-256).")
+        return _snapshot(place, np.load(place / COUNTS_FILE, allow_pickle=False))
+    except SnapshotError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(f"{place} can't be read ({type(error).__name__}: {error}).") from error
 
 
 def look_at(prepared: Path) -> Snapshot:
@@ -102,11 +127,14 @@ def _snapshot(folder: Path, counts: np.ndarray) -> Snapshot:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     with (folder / "items.csv").open(encoding="utf-8", newline="") as file:
         names = {row["raw_id"]: int(counts[int(row["item_id"])]) for row in csv.DictReader(file)}
+    read = manifest["source"].get("read", {})
+    schema = dict(read.get("columns", {}))
     return Snapshot(
         events=int(manifest["counts"]["train_events"]),
         users=int(manifest["counts"]["users"]),
         last_time=manifest["statistics"].get("last_training_time"),
         counts=names,
+        schema=schema | {"time unit": read["time_unit"]} if schema else {},
     )
 
 
@@ -133,7 +161,26 @@ def compare(before: Snapshot, now: Snapshot) -> Growth:
         new_items_share=new / max(1, len(now.counts)),
         shift=_total_variation(then, today),
         went_back=None not in times and times[1] < times[0],
+        schema_changes=_schema_changes(before.schema, now.schema),
     )
+
+
+def _schema_changes(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """What differs between two schemas; nothing where one of them is not known.
+
+    >>> _schema_changes({"timestamp": "ts", "time unit": "s"}, {"timestamp": "ts"})
+    ("time unit was 's' and is absent",)
+    """
+    if not before or not now:
+        return ()
+    found = []
+    for role in sorted({*before, *now}):
+        then, today = (
+            repr(schema[role]) if role in schema else "absent" for schema in (before, now)
+        )
+        if then != today:
+            found.append(f"{role} was {then} and is {today}")
+    return tuple(found)
 
 
 def _total_variation(then: np.ndarray, today: np.ndarray) -> float:
@@ -181,6 +228,9 @@ def breaches(growth: Growth, limits: Mapping[str, float]) -> list[str]:
         for name, value, what, question in checked
         if value > limits[name]
     ]
+    if growth.schema_changes:
+        changes = ", ".join(growth.schema_changes)
+        found.append(f"its columns changed ({changes}): is it the same export?")
     if growth.went_back:
         found.append("the newest event is older than last time: is it an old export?")
     return found

@@ -32,7 +32,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
-    for path in [*partial.iterdir(), partial]:
+    for path in [*partial.rglob("*"), partial]:
         _flush(path)
     if folder.exists():
         os.rename(folder, previous)
@@ -59,6 +59,7 @@ def write_whole(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
         raise
     os.replace(partial, path)
+    _flush(path.parent)
 
 
 def _remove(folder: Path) -> None:

@@ -161,10 +161,15 @@ class CheckpointFolder:
 def write_atomically(path: Path, content: bytes) -> Path:
     """Puts content at a path such that it is there whole or not at all, even after a power cut."""
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        # A full disk is not kept full by a part that nobody reads.
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, path)
     flush_folder(path.parent)
     return path

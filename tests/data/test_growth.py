@@ -1,14 +1,12 @@
-import json
-
 import numpy as np
 import polars as pl
 import pytest
 
-from tasks.data import growth
+from tasks.data import fetch_stage, growth, prepare_stage
 from tasks.data.build import build_prepared
 from tasks.data.growth import Snapshot
 from tasks.data.recipe import Recipe
-from tasks.settings import Settings
+from tasks.settings import Settings, settings_from_dict
 
 LIMITS = Settings().retrain.model_dump()
 
@@ -85,8 +83,57 @@ def test_popularity_that_shifts_is_measured():
     assert growth.compare(before, now).shift == pytest.approx(0.8)
 
 
-def test_damaged_memory_is_no_memory(tmp_path):
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (
+            {"rating": "stars", "timestamp": "ts", "time unit": "ms"},
+            "time unit was 's' and is 'ms'",
+        ),
+        ({"timestamp": "ts", "time unit": "s"}, "rating was 'stars' and is absent"),
+        ({"rating": "stars", "timestamp": "t", "time unit": "s"}, "timestamp was 'ts' and is 't'"),
+    ],
+    ids=["time unit", "column gone", "column renamed"],
+)
+def test_other_columns_are_named(schema, said):
+    before = Snapshot(10, 2, 5, {"a": 10}, {"rating": "stars", "timestamp": "ts", "time unit": "s"})
+    found = growth.compare(before, Snapshot(10, 2, 5, {"a": 10}, schema))
+    (text,) = growth.breaches(found, LIMITS)
+    assert f"its columns changed ({said})" in text
+
+
+def test_schema_of_a_log_is_remembered(tmp_path):
+    (tmp_path / "log.csv").write_text(
+        "user,item,ts\n" + "".join(f"u{n % 5},i{n % 4},{1_500_000_000 + n}\n" for n in range(40))
+    )
+    data = {"source": "file", "path": "log.csv"}
+    settings = settings_from_dict({"data": data, "tracking": {"enabled": False}})
+    fetch_stage.run(settings, tmp_path)
+    prepare_stage.run(settings, tmp_path)
+    growth.remember(tmp_path / "data" / "prepared", tmp_path / "kept")
+    assert growth.recall(tmp_path / "kept").schema == {
+        "user_id": "user",
+        "item_id": "item",
+        "timestamp": "ts",
+        "time unit": "s",
+    }
+
+
+@pytest.mark.parametrize("name", [*growth.SNAPSHOT_FILES, growth.COUNTS_FILE])
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_damaged_memory_is_named(tmp_path, name, damage):
     growth.remember(make_prepared(tmp_path / "before"), tmp_path / "kept")
-    (tmp_path / "kept" / "manifest.json").write_text(json.dumps({}), encoding="utf-8")
-    assert growth.recall(tmp_path / "kept") is None
+    path = tmp_path / "kept" / name
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content) if damage == "flipped" else path.unlink()
+    with pytest.raises(growth.SnapshotError, match=name):
+        growth.recall(tmp_path / "kept")
+
+
+def test_without_checksums_a_memory_is_damaged_and_nothing_is_none(tmp_path):
+    growth.remember(make_prepared(tmp_path / "before"), tmp_path / "kept")
+    (tmp_path / "kept" / growth.CHECKSUMS_FILE).write_text("{}")
+    with pytest.raises(growth.SnapshotError, match="kept can't be read"):
+        growth.recall(tmp_path / "kept")
     assert growth.recall(tmp_path / "nothing") is None

@@ -48,3 +48,18 @@ def test_setting_turns_the_refusal_into_a_warning(workspace):
     said = []
     growth_check.check(workspace, said.append)
     assert said[-1].startswith("Warning: the log is not that of last time")
+
+
+@pytest.mark.parametrize("on_breach", ["refuse", "warn"])
+def test_damaged_memory_of_the_last_log_lets_nothing_pass_unsaid(workspace, on_breach):
+    settings = settings_from_dict({"retrain": {"on_breach": on_breach}})
+    write_params(settings, workspace / "params.yaml")
+    growth_check.accept(workspace)
+    (growth_check.place_of(workspace) / "items.csv").write_text("cut")
+    said = []
+    if on_breach == "refuse":
+        with pytest.raises(StageRefusedError, match=r"items\.csv was changed or damaged.*remove "):
+            growth_check.check(workspace, said.append)
+    else:
+        growth_check.check(workspace, said.append)
+        assert "items.csv was changed or damaged" in said[-1]

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from tasks.data.readers.errors import DataError
+from tasks.data.readers.errors import DataError, shorten
 from tasks.data.readers.report import ROLES, Role
 
 ALIASES: dict[Role, tuple[str, ...]] = {
@@ -32,6 +32,8 @@ SETTING: dict[Role, str] = {
     "timestamp": "data.time_column",
     "rating": "data.rating_column",
 }
+
+SHOWN_NAMES = 30
 
 
 def normalize(name: str) -> str:
@@ -78,11 +80,20 @@ def resolve_columns(
         elif role != "rating" or name not in ("", role):
             problems.append(_describe_missing(role, name, found))
     if problems:
-        raise DataError(
-            f"{label} has the columns {', '.join(map(repr, found))}; " + " ".join(problems)
-        )
+        raise DataError(f"{label} has the columns {list_names(found)}; " + " ".join(problems))
     _check_distinct(mapping, found, label)
     return mapping
+
+
+def list_names(found: Sequence[str]) -> str:
+    """The names of columns for a message, the first of them where there are many.
+
+    >>> list_names(["user", "item"])
+    "'user', 'item'"
+    """
+    shown = ", ".join(shorten(name) for name in found[:SHOWN_NAMES])
+    left = len(found) - SHOWN_NAMES
+    return f"{shown} and {left:,} more" if left > 0 else shown
 
 
 def _find_alias(role: Role, found: Sequence[str]) -> str | None:

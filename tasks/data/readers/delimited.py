@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from tasks.data.readers.columns import SETTING, resolve_columns
+from tasks.data.readers.columns import SETTING, list_names, resolve_columns
 from tasks.data.readers.dialect import Dialect, sniff_dialect
 from tasks.data.readers.errors import DataError, shorten
 from tasks.data.readers.lines import CHUNK, RecordIndex
@@ -95,7 +95,7 @@ def _resolve(
         settings = ", ".join(SETTING[role] for role in missing)
         raise DataError(
             f"{label} has no header (first line {shorten(first)}), so its columns are "
-            f"{', '.join(dialect.names)}. Say which is which: set {settings}."
+            f"{list_names(dialect.names)}. Say which is which: set {settings}."
         )
     return resolve_columns(dialect.names, {**requested, **wanted}, label)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.data.readers.columns import is_known_name
@@ -116,21 +116,34 @@ def _stated_separator(format: FormatChoice, lines: list[str]) -> str:
 def _guess_separator(lines: list[str], label: str) -> str:
     if all(line.count("::") >= MIN_COLUMNS - 1 for line in lines[:10]):
         return "::"
+    best = _best_separator(lines, split_lines)
+    if not best and any('"' in line for line in lines):
+        # A quote that never closes swallows all lines after it; the reader then names its line.
+        best = _best_separator(lines, lambda lines, mark: [line.split(mark) for line in lines])
+    if not best:
+        shown = "lines are " if lines[1:] else "line is "
+        shown += ", ".join(shorten(line) for line in lines[:2])
+        raise DataError(
+            f"{label}: no separator (tab, comma, semicolon, bar, space or ::) splits the lines "
+            f"into {MIN_COLUMNS} columns or more; the first {shown}. "
+            "Give an interaction log with user, item and time."
+        )
+    return best
+
+
+def _best_separator(
+    lines: list[str], split: Callable[[Sequence[str], str], list[list[str]]]
+) -> str:
+    """The separator that splits most lines into the same number of columns; "" if none does."""
     best, best_share = "", 0.0
     for candidate in SEPARATORS:
-        widths = [len(record) for record in split_lines(lines, candidate)]
+        widths = [len(record) for record in split(lines, candidate)]
         if widths[0] < MIN_COLUMNS:
             continue
         usual = max(set(widths), key=widths.count)
         share = widths.count(usual) / len(widths)
         if usual >= MIN_COLUMNS and share > best_share:
             best, best_share = candidate, share
-    if not best:
-        raise DataError(
-            f"{label}: no separator (tab, comma, semicolon, bar, space or ::) splits the lines "
-            f"into {MIN_COLUMNS} columns or more; the first line is {shorten(lines[0])}. "
-            "Give an interaction log with user, item and time."
-        )
     return best
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,11 @@ from tasks.data.readers.lines import MAX_TEXT
 from tasks.data.readers.report import UNPARSED_SCHEMA, Locator
 
 SAMPLE_LINES = 1000
+HALF_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""Half of a surrogate pair, no character; the fast parser makes something else of some of them."""
 
 
 class _Line(NamedTuple):
@@ -53,6 +59,8 @@ class JsonRecords:
 
     def read(self, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """Parse all lines; ``record`` counts the lines that are not blank."""
+        if HALF_PAIR.search(self._data):
+            return self._read_good_lines(schema)
         try:
             frame = pl.read_ndjson(self._data, schema=schema)
         except pl.exceptions.PolarsError:
@@ -149,7 +157,17 @@ def _parse(line: bytes) -> tuple[dict | None, str]:
         return None, f"line is no JSON: {str(error)[:100]}"
     if not isinstance(value, dict):
         return None, f"line is a JSON {type(value).__name__}, no object"
+    if HALF_PAIR.search(line) and not _is_text(value):
+        return None, "line holds half of a surrogate pair, which is no character"
     return value, ""
+
+
+def _is_text(value: dict) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _merge(shape: object, value: object) -> object:

@@ -233,9 +233,14 @@ def _choose_member(
     if any(info.filename == "[Content_Types].xml" for info in infos):
         raise DataError(f"{file} is an office document (Excel?). Save the sheet as CSV.")
     if member:
-        for info in infos:
-            if info.filename == member:
-                return info, ()
+        named = [info for info in infos if info.filename == member]
+        if len(named) > 1:
+            raise DataError(
+                f"{file} has {len(named)} members named {member!r}. Unpack it and give the log "
+                "itself."
+            )
+        if named:
+            return named[0], ()
         raise DataError(f"{file} has no member {member!r}; it holds {names}.")
     logs = [
         info

@@ -33,6 +33,16 @@ def encrypted(archive: bytes) -> bytes:
     return bytes(changed)
 
 
+def linked(name: str, target: bytes) -> bytes:
+    """Return an archive whose only member is a symbolic link."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        info = zipfile.ZipInfo(name)
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, target)
+    return buffer.getvalue()
+
+
 def case(name: str, file: str, content: bytes, *expected: object, **reading: str):
     return pytest.param(file, content, expected, reading, id=name)
 
@@ -69,6 +79,11 @@ CASES = [
     case("zip_absolute_path", "log.zip", pack({"/etc/evil.csv": CSV}), "outside the archive"),
     case("zip_windows_path", "log.zip", pack({"..\\evil.csv": CSV}), "outside the archive"),
     case("zip_drive_path", "log.zip", pack({"C:evil.csv": CSV}), "outside the archive"),
+    case("zip_of_a_link", "log.zip", linked("a.csv", b"/etc/passwd"), "no separator"),
+    case("zip_lzma", "log.zip", pack({"a.csv": CSV}, zipfile.ZIP_LZMA), 2, 0),
+    case(
+        "tar_gz", "log.tar.gz", gzip.compress(b"x" * 257 + b"ustar\0" + b"\0" * 600), "tar archive"
+    ),
     case("zip_unsafe_beside_log", "log.zip", pack({"a.csv": CSV, "../b": b""}), "outside"),
     case("zip_password", "log.zip", encrypted(pack({"a.csv": CSV})), "password"),
     case("excel", "log.xlsx", pack({"[Content_Types].xml": b"", "xl/a.xml": b""}), "Excel"),
@@ -94,6 +109,15 @@ def test_member_can_be_named(tmp_path: Path) -> None:
     assert (len(frame), report.member) == (2, "b.csv")
     with pytest.raises(DataError, match=r"no member 'c.csv'; it holds a.csv, b.csv"):
         read_interactions(f"{tmp_path}/log.zip::c.csv")
+
+
+def test_members_of_the_same_name_are_refused(tmp_path: Path) -> None:
+    packed = pack({"a.csv": CSV, "b.csv": CSV}).replace(b"b.csv", b"a.csv")
+    (tmp_path / "log.zip").write_bytes(packed)
+    with pytest.raises(DataError, match="2 files that could be the log"):
+        read_interactions(tmp_path / "log.zip")
+    with pytest.raises(DataError, match=r"2 members named 'a.csv'\. Unpack it"):
+        read_interactions(f"{tmp_path}/log.zip::a.csv")
 
 
 @pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.zip"])

@@ -35,6 +35,8 @@ ENCODINGS = [
     case(
         "latin1_in_header", "us\u00e9r,item,time\nu,i,1500000000\n".encode("latin-1"), "no column"
     ),
+    case("byte_order_mark_twice", codecs.BOM_UTF8 * 2 + CSV, 2, 0),
+    case("shift_jis", "user,item,time\n\u30e6,i,1500000000\n".encode("shift_jis"), 1, 0),
     case("emoji_ids", "user,item,time\n\U0001f600,\U0001f3ac,1500000000\n".encode(), 1, 0),
 ]
 LINE_ENDS = [
@@ -70,6 +72,9 @@ SEPARATORS = [
     case("double_colons_with_colon_ids", b"a:b::c:d::1500000000\n", 1, 0, file="r.dat"),
     case("double_colons_and_control", b"1::\x1f2::3::1500000000\n", "0x1f", file="r.dat"),
     case("two_columns", b"user,item\nu1,i1\n", "into 3 columns"),
+    case("header_of_three_rows_of_two", HEADER + b"u1,i1\nu2,i2\n", "into 3 columns", "'u1,i1'"),
+    case("circumflexes", CSV.replace(b",", b"^"), "no separator", "'u1^i1^1500000000'"),
+    case("ebcdic", CSV.decode().encode("cp500"), "no separator"),
 ]
 SHAPES = [
     case("row_too_short", CSV + b"u3,i3\n", 2, 1),
@@ -92,6 +97,7 @@ QUOTES = [
     case("inch_marks", b'user,item,time\nu1,13",1500000000\nu2,15",1500000001\n', 2, 0),
     case("text_after_quotes", b'user,item,time\n"u"1,i,1500000000\nu2,i,1500000001\n', 2, 0),
     case("quote_never_closed", CSV + b'"u3,i3,1500000000\nu4,i4,1500000001\n', "line 4", "closes"),
+    case("quote_opened_in_the_first_row", CSV.replace(b"u1", b'"u1', 1), "line 2", "never closes"),
     case("quote_opened_at_the_end", CSV + b'u3,i3,"1500000000\n', "line 4", '"'),
     case("quotes_in_dat", b'"1"::2::3::1500000000\n', 1, 0, file="r.dat"),
     case("single_quotes", b"user,item,time\n'u1','i1',1500000000\n", 1, 0),
