@@ -78,7 +78,7 @@ def mlstm_chunkwise(
     >>> h.flatten(), state.c.shape
     (tensor([1., 1., 1.]), torch.Size([1, 1, 1, 1]))
     """
-    B, NH, S, DK = _check(q, k, v, igate_preact, fgate_preact, state)
+    B, _, S, _ = _check(q, k, v, igate_preact, fgate_preact, state)
     check_mask(mask, B, S)
     check_eps(eps)
     if chunk_size < 1:
@@ -88,14 +88,43 @@ def mlstm_chunkwise(
     if not visible and mlstm_kernels.fits(q, k, v, gates, eps):
         h, *end = mlstm_kernels.mlstm(q, k, v, *gates, state, mask)
         return h, MLSTMState(*end)
-    log_i, log_f = log_gates(*gates, mask)
-    num_chunks = -(-S // chunk_size)
+    run = _in_plain_operations if visible else _as_one_operation
+    return run(q, k, v, *log_gates(*gates, mask), state, mask, eps, -(-S // chunk_size))
+
+
+def _in_plain_operations(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: MLSTMState | None,
+    mask: Tensor | None,
+    eps: float,
+    num_chunks: int,
+) -> tuple[Tensor, MLSTMState]:
+    """For exporters and transforms, which have to see every operation."""
+    if state is None:
+        sizes, dtype = (*q.shape[:2], q.shape[-1], v.shape[-1]), compute_dtype(q.dtype)
+        state = empty_mlstm_state(*sizes, device=q.device, dtype=dtype)
+    h, *end = chunkwise_plain(q, k, v, log_i, log_f, state, mask, eps, num_chunks)
+    return h, MLSTMState(*end)
+
+
+def _as_one_operation(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: MLSTMState | None,
+    mask: Tensor | None,
+    eps: float,
+    num_chunks: int,
+) -> tuple[Tensor, MLSTMState]:
+    """As one operator of PyTorch, which has a gradient of its own."""
+    B, NH = q.shape[:2]
     dtype = compute_dtype(q.dtype)
-    if visible:
-        if state is None:
-            state = empty_mlstm_state(B, NH, DK, v.shape[-1], device=q.device, dtype=dtype)
-        h, *end = chunkwise_plain(q, k, v, log_i, log_f, state, mask, eps, num_chunks)
-        return h, MLSTMState(*end)
     start = (None, None, q.new_full((B, NH), -math.inf, dtype=dtype)) if state is None else state
     c, n, h, *_, m = mlstm_chunkwise_op(q, k, v, log_i, log_f, *start, mask, eps, num_chunks)
     return h, MLSTMState(c, n, m)
