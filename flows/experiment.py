@@ -195,17 +195,19 @@ def _stage_task(stage: Stage, plan: Plan, is_unchanged: bool) -> Any:
 
     def run() -> State[StageResult]:
         if is_unchanged:
-            return Completed(name="Unchanged", data=StageResult(stage.name, "unchanged", 0.0))
-        result = run_stage(
-            stage,
-            plan.workspace,
-            plan.commands,
-            use_dvc=plan.use_dvc,
-            timeout_seconds=plan.timeout_seconds,
-            log=get_run_logger().info,
-            environment=plan.environment,
-        )
+            result = StageResult(stage.name, "unchanged", 0.0)
+        else:
+            result = run_stage(
+                stage,
+                plan.workspace,
+                plan.commands,
+                use_dvc=plan.use_dvc,
+                timeout_seconds=plan.timeout_seconds,
+                log=get_run_logger().info,
+                environment=plan.environment,
+            )
         if stage.name == "prepare" and plan.watch_growth:
+            # Of an unchanged log too: last night may have refused it.
             growth_check.check(plan.workspace, get_run_logger().info)
         name = {"ran": "Completed", "unchanged": "Unchanged", "from cache": "From cache"}
         return Completed(name=name[result.outcome], data=result)

@@ -6,8 +6,10 @@ import pytest
 
 from flows import growth_check
 from flows.reproduce import StageRefusedError
+from flows.run_logs import ExperimentFailedError
 from tasks.settings import settings_from_dict, write_params
 from tests.data.test_growth import make_prepared
+from tests.flows.conftest import DAG, calls
 
 
 @pytest.fixture
@@ -63,3 +65,24 @@ def test_damaged_memory_of_the_last_log_lets_nothing_pass_unsaid(workspace, on_b
     else:
         growth_check.check(workspace, said.append)
         assert "items.csv was changed or damaged" in said[-1]
+
+
+@pytest.mark.xdist_group("prefect")
+def test_a_log_refused_last_night_is_refused_tonight(run_experiment, toy, monkeypatch):
+    def refuse(_workspace, _log):
+        raise StageRefusedError("the log was cut short")
+
+    (toy / "dvc.yaml").write_text(DAG.replace("  fetch:", "  prepare:"))
+    with monkeypatch.context() as patch:
+        patch.setattr(growth_check, "check", refuse)
+        for _ in range(2):
+            # The second time DVC finds the prepared log up to date.
+            with pytest.raises(ExperimentFailedError, match="cut short") as caught:
+                run_experiment(watch_growth=True)
+            assert caught.value.exit_code == 2
+            assert calls(toy) == ["fetch"]
+
+    monkeypatch.setattr(growth_check, "check", lambda *_: None)
+    monkeypatch.setattr(growth_check, "accept", lambda _: None)
+    outcomes = run_experiment(watch_growth=True).outcomes
+    assert (outcomes["prepare"], outcomes["evaluate"]) == ("unchanged", "ran")
