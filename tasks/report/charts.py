@@ -17,6 +17,10 @@ MODEL_COLOURS = ("#3b7dd8", "#d64545", "#2e9e5b", "#b7791f", "#9a67ea", "#0e96b5
 """Readable on white and on near-black alike."""
 
 LIMIT_COLOUR = "#d64545"
+MARK_COLOUR = "#8a94a3"
+"""Dashed lines that are no limit."""
+
+DASHES = [4, 4]
 CHART_HEIGHT = 220
 
 
@@ -54,9 +58,28 @@ def line_chart(
     log_x: bool = False,
     log_y: bool = False,
     limits: Sequence[float] = (),
-    at_x: float | None = None,
+    at_x: Sequence[float] = (),
+    marked: Sequence[tuple[str, float]] = (),
+    controls: Sequence[str] = (),
 ) -> Chart:
-    """Lines over a number, one per value of ``colour``; limits and ``at_x`` are dashed lines."""
+    """Lines over a number, one per value of ``colour``.
+
+    Args:
+        id: Of the chart.
+        caption: What is shown and how to read it.
+        rows: Points.
+        x: Field across.
+        y: Field upwards.
+        colour: Field that tells lines apart.
+        x_title: Of the axis.
+        y_title: Of the axis.
+        log_x: Whether the axis is logarithmic.
+        log_y: Whether the axis is logarithmic.
+        limits: Heights of dashed lines in the colour of limits.
+        at_x: Places of upright ones.
+        marked: Channel and value of dashed lines that are no limit.
+        controls: Values of ``colour`` that others are compared with: dashed like a limit.
+    """
     import altair as alt
 
     scale = alt.Scale(type="log") if log_y else alt.Scale(zero=False)
@@ -73,11 +96,16 @@ def line_chart(
                 axis=alt.Axis() if log_x else alt.Axis(tickMinStep=1),
             ),
             y=alt.Y(f"{y}:Q", title=y_title, scale=scale),
-            color=_colour(colour, rows),
+            color=_colour(colour, rows, controls),
             tooltip=[f"{colour}:N", f"{x}:Q", alt.Tooltip(f"{y}:Q", format=".4g")],
         )
     )
-    return Chart(id, caption, finished(base, limits, at_x))
+    if controls:
+        is_control = alt.FieldOneOfPredicate(field=colour, oneOf=list(controls))
+        base = base.encode(
+            strokeDash=alt.condition(is_control, alt.value(DASHES), alt.value([1, 0]))
+        )
+    return Chart(id, caption, finished(base, limits, at_x, marked))
 
 
 def bar_chart(
@@ -91,8 +119,13 @@ def bar_chart(
     x_title: str,
     y_title: str,
     order: Sequence[str] | None = None,
+    interval: tuple[str, str] | None = None,
+    limit: str = "",
 ) -> Chart:
-    """Grouped bars: one group per value of ``x``, one bar per value of ``colour``."""
+    """Grouped bars: one group per value of ``x``, one bar per value of ``colour``.
+
+    Fields may give each bar an interval, and a limit, drawn across it where it is not None.
+    """
     import altair as alt
 
     base = (
@@ -111,7 +144,23 @@ def bar_chart(
             tooltip=[f"{colour}:N", f"{x}:N", alt.Tooltip(f"{y}:Q", format=".4g")],
         )
     )
-    return Chart(id, caption, finished(base))
+    # The layers on top share the bars' axes, so that they keep their places.
+    place = {
+        "x": alt.X(f"{x}:N", sort=list(order) if order else None),
+        "xOffset": alt.XOffset(f"{colour}:N", sort=_values(colour, rows)),
+    }
+    layers = base
+    if interval:
+        low, high = interval
+        whiskers = alt.Chart(alt.Data(values=list(rows))).mark_rule(color="currentColor")
+        layers = layers + whiskers.encode(**place, y=f"{low}:Q", y2=f"{high}:Q")
+    limited = [row for row in rows if limit and row.get(limit) is not None]
+    if limited:
+        across = alt.Chart(alt.Data(values=limited)).mark_tick(color=LIMIT_COLOUR, thickness=3)
+        layers = layers + across.encode(
+            **place, y=f"{limit}:Q", tooltip=[alt.Tooltip(f"{limit}:Q", format=".4g")]
+        )
+    return Chart(id, caption, finished(layers))
 
 
 def interval_chart(
@@ -140,7 +189,7 @@ def interval_chart(
     layers = rules + points
     if limit is not None:
         line = alt.Chart(alt.Data(values=[{"limit": limit}]))
-        layers = layers + line.mark_rule(strokeDash=[4, 4], color=LIMIT_COLOUR).encode(x="limit:Q")
+        layers = layers + line.mark_rule(strokeDash=DASHES, color=LIMIT_COLOUR).encode(x="limit:Q")
     return Chart(
         id, caption, themed(layers.properties(height=max(90, (20 if colour else 30) * len(rows))))
     )
@@ -172,11 +221,14 @@ def colours_of(values: Sequence[str]) -> list[str]:
     return [own.get(value) or rest[value] for value in values]
 
 
-def _colour(field: str, rows: Sequence[Row]) -> Any:
+def _colour(field: str, rows: Sequence[Row], controls: Sequence[str] = ()) -> Any:
     import altair as alt
 
     values = _values(field, rows)
-    colours = colours_of(values)
+    colours = [
+        LIMIT_COLOUR if value in controls else colour
+        for value, colour in zip(values, colours_of(values), strict=True)
+    ]
     legend = None
     if len(values) > 1:
         legend = alt.Legend(orient="bottom", columns=3, labelLimit=150, symbolLimit=60)
@@ -184,17 +236,33 @@ def _colour(field: str, rows: Sequence[Row]) -> Any:
     return alt.Color(f"{field}:N", title=None, scale=scale, legend=legend)
 
 
-def finished(base: Any, limits: Sequence[float] = (), at_x: float | None = None) -> dict[str, Any]:
-    """Add the dashed lines of limits to a chart, the page's size and its colours."""
+def finished(
+    base: Any,
+    limits: Sequence[float] = (),
+    at_x: Sequence[float] = (),
+    marked: Sequence[tuple[str, float]] = (),
+) -> dict[str, Any]:
+    """Add the dashed lines to a chart, the page's size and its colours."""
+    return themed(with_lines(base, limits, at_x, marked).properties(height=CHART_HEIGHT))
+
+
+def with_lines(
+    base: Any,
+    limits: Sequence[float] = (),
+    at_x: Sequence[float] = (),
+    marked: Sequence[tuple[str, float]] = (),
+) -> Any:
+    """Return a chart with dashed lines: at heights, upright ones, and ones that are no limit."""
     import altair as alt
 
-    layers = base
-    for value, channel in [(limit, "y") for limit in limits] + [(at_x, "x")]:
-        if value is not None:
-            line = alt.Chart(alt.Data(values=[{"limit": value}]))
-            dashed = line.mark_rule(strokeDash=[4, 4], color=LIMIT_COLOUR)
-            layers = layers + dashed.encode(**{channel: "limit:Q"})
-    return themed(layers.properties(height=CHART_HEIGHT))
+    lines = [("y", limit, LIMIT_COLOUR) for limit in limits]
+    lines += [("x", limit, LIMIT_COLOUR) for limit in at_x]
+    lines += [(channel, value, MARK_COLOUR) for channel, value in marked]
+    for channel, value, colour in lines:
+        line = alt.Chart(alt.Data(values=[{"limit": value}]))
+        dashed = line.mark_rule(strokeDash=DASHES, color=colour)
+        base = base + dashed.encode(**{channel: "limit:Q"})
+    return base
 
 
 def themed(chart: Any) -> dict[str, Any]:

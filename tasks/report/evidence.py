@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.report import inside_plots
+from tasks.report import data_plots, inside_plots
 from tasks.report.charts import LIMIT_COLOUR, MODEL_COLOURS, Chart, Row, line_chart, themed
 from tasks.report.curves import SHUT_GATE, part_chart, step_chart
+from tasks.report.drawn_limits import limit_of, loss_limit
 from tasks.report.headline import display
 from tasks.report.records import Records, Training
 
@@ -97,13 +98,11 @@ def _share_spec(rows: Sequence[Row]) -> dict[str, Any]:
     return themed((points + dashed).properties(height=max(60, 26 * len(rows))))
 
 
-def _limit_of(finding: Row, words: str) -> float | None:
-    """Limit of the first check whose name holds these words."""
-    return next((c["limit"]["value"] for c in finding["checks"] if words in c["name"]), None)
-
-
 def _loss(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
-    return _by_epoch(id, training, "train/loss", "training loss (nats)", "Mean training loss")
+    limit = loss_limit(finding)
+    note = "" if limit is None else " It has to end below the dashed line, the limit."
+    title = "training loss (nats)"
+    return _by_epoch(id, training, "train/loss", title, "Mean training loss", limit, note)
 
 
 def _validation(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
@@ -158,8 +157,8 @@ def _gradients(id: str, finding: Row, records: Records, training: Training | Non
 
 def _updates(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
     if records.plots.get("rates"):
-        return inside_plots.rates_chart(id, records.plots["rates"])
-    return part_chart(id, training, "update/", limits=(_limit_of(finding, "optimiser step"),))
+        return inside_plots.rates_chart(id, records.plots["rates"], finding)
+    return part_chart(id, training, "update/", limits=(limit_of(finding, "optimiser step"),))
 
 
 def _gates(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
@@ -169,7 +168,7 @@ def _gates(id: str, finding: Row, records: Records, training: Training | None) -
 def _lags(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
     model = training.model if training else None
     rows = [row for row in records.plots.get("lags", []) if row["model"] == model]
-    floor = _limit_of(finding, "gradient")
+    floor = limit_of(finding, "gradient")
     return inside_plots.lags_chart(id, rows, floor=floor) if rows else None
 
 
@@ -177,7 +176,7 @@ def _norms(id: str, finding: Row, records: Records, training: Training | None) -
     rows = records.plots.get("norms", [])
     if training is None or not any(row["model"] == training.model for row in rows):
         return None
-    limits = (_limit_of(finding, "largest norm"), _limit_of(finding, "smallest norm"))
+    limits = (limit_of(finding, "largest norm"), limit_of(finding, "smallest norm"))
     return _growth_chart(id, rows, training.model, [each for each in limits if each is not None])
 
 
@@ -215,12 +214,18 @@ def _order(id: str, finding: Row, records: Records, training: Training | None) -
 
 def _lengths(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
     data = records.plots.get("data", {})
-    return inside_plots.lengths_chart(id, data) if data.get("lengths") else None
+    return data_plots.lengths_chart(id, data) if data.get("lengths") else None
 
 
 def _popularity(id: str, finding: Row, records: Records, training: Training | None) -> Chart | None:
     data = records.plots.get("data", {})
-    return inside_plots.popularity_chart(id, data) if data.get("popularity") else None
+    curve = data.get("popularity")
+    if not curve:
+        return None
+    limit, cutoff = limit_of(finding, "most popular items"), finding["evidence"].get("cutoff")
+    if limit is None or cutoff is None or "targets" not in curve[0]:
+        return data_plots.popularity_chart(id, data)
+    return data_plots.reach_of_popularity_chart(id, data, limit, cutoff["value"])
 
 
 BUILDERS: dict[str, Builder] = {

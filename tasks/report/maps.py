@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
-from tasks.report.charts import CHART_HEIGHT, LIMIT_COLOUR, MODEL_COLOURS, Chart, Row, themed
+from tasks.report.charts import (
+    CHART_HEIGHT,
+    DASHES,
+    LIMIT_COLOUR,
+    MODEL_COLOURS,
+    Chart,
+    Row,
+    themed,
+    with_lines,
+)
 
 CLOUD_COLOURS = ("#7a5bd6", "#1fa187", "#d9a514")
 """From few to many; single points have to stand out from white and from near-black."""
 
 CELL = 15
 """Height of one row of a heat map, in pixels."""
+
+CIRCLE_POINTS = 90
 
 
 def heat_map(
@@ -26,8 +39,12 @@ def heat_map(
     value_title: str,
     extra: Sequence[str] = (),
     between_0_and_1: bool = True,
+    framed: str = "",
 ) -> Chart:
-    """Coloured cells over two ordinal axes; ``extra`` fields show when pointed at."""
+    """Coloured cells over two ordinal axes; ``extra`` fields show when pointed at.
+
+    Cells of rows whose field ``framed`` is true get a frame in the colour of limits.
+    """
     import altair as alt
 
     lines = list(dict.fromkeys(row[y] for row in rows))
@@ -48,6 +65,12 @@ def heat_map(
             tooltip=[f"{x}:O", f"{y}:O", *(f"{name}:N" for name in extra), _rounded(value)],
         )
     )
+    marked = [row for row in rows if framed and row[framed]]
+    if marked:
+        frame = alt.Chart(alt.Data(values=marked)).mark_rect(
+            fillOpacity=0, stroke=LIMIT_COLOUR, strokeWidth=1.5
+        )
+        base = base + frame.encode(x=f"{x}:O", y=alt.Y(f"{y}:O", sort=lines))
     height = min(max(CELL * len(lines), 80), 2 * CHART_HEIGHT)
     return Chart(id, caption, themed(base.properties(height=height)))
 
@@ -56,12 +79,16 @@ def cloud(
     id: str,
     caption: str,
     rows: Sequence[Row],
-    *,
     colour: str,
+    *,
     colour_title: str,
     label: str,
+    circle: float | None = None,
 ) -> Chart:
-    """Points at x and y, coloured by a number on a log scale; ``label`` shows when pointed at."""
+    """Points at x and y, coloured by a number on a log scale; ``label`` shows when pointed at.
+
+    A dashed circle around the middle may have a radius in the unit of both axes.
+    """
     import altair as alt
 
     scale = alt.Scale(range=list(CLOUD_COLOURS), type="symlog")
@@ -80,11 +107,38 @@ def cloud(
             tooltip=[f"{label}:N", f"{colour}:Q"],
         )
     )
-    return Chart(id, caption, themed(base.properties(height=round(1.4 * CHART_HEIGHT))))
+    return _square(id, caption, base, circle)
 
 
-def paths(id: str, caption: str, rows: Sequence[Row], *, who: str, label: str) -> Chart:
-    """Connected points at x and y in the order of ``position``; one path per value of ``who``."""
+def _square(id: str, caption: str, layers: Any, radius: float | None) -> Chart:
+    import altair as alt
+
+    if radius:
+        turns = [2 * math.pi * step / CIRCLE_POINTS for step in range(CIRCLE_POINTS + 1)]
+        around = [
+            {"turn": n, "x": radius * math.cos(turn), "y": radius * math.sin(turn)}
+            for n, turn in enumerate(turns)
+        ]
+        circle = alt.Chart(alt.Data(values=around)).mark_line(
+            strokeDash=DASHES, color=LIMIT_COLOUR, strokeWidth=1
+        )
+        layers = layers + circle.encode(x="x:Q", y="y:Q", order="turn:Q")
+    return Chart(id, caption, themed(layers.properties(height=round(1.4 * CHART_HEIGHT))))
+
+
+def paths(
+    id: str,
+    caption: str,
+    rows: Sequence[Row],
+    *,
+    who: str,
+    label: str,
+    circle: float | None = None,
+) -> Chart:
+    """Connected points at x and y in the order of ``position``; one path per value of ``who``.
+
+    A dashed circle around the middle may have a radius in the unit of both axes.
+    """
     import altair as alt
 
     names = list(dict.fromkeys(str(row[who]) for row in rows))
@@ -107,13 +161,19 @@ def paths(id: str, caption: str, rows: Sequence[Row], *, who: str, label: str) -
         size=alt.Size("position:Q", legend=None, scale=alt.Scale(range=[8, 90], zero=False)),
         tooltip=[f"{who}:N", "position:Q", f"{label}:N"],
     )
-    return Chart(id, caption, themed((line + points).properties(height=round(1.4 * CHART_HEIGHT))))
+    return _square(id, caption, line + points, circle)
 
 
 def histogram(
-    id: str, caption: str, rows: Sequence[Row], *, x_title: str, y_title: str, at_x: float | None
+    id: str,
+    caption: str,
+    rows: Sequence[Row],
+    *,
+    x_title: str,
+    y_title: str,
+    at_x: Sequence[float] = (),
 ) -> Chart:
-    """Bars from ``low`` to ``high`` as high as ``users``, on a log axis, with a dashed line."""
+    """Bars from ``low`` to ``high`` as high as ``users``, on a log axis, with dashed lines."""
     import altair as alt
 
     axis = alt.Scale(type="log", nice=False)
@@ -127,11 +187,7 @@ def histogram(
             tooltip=["low:Q", "high:Q", "users:Q"],
         )
     )
-    layers = bars
-    if at_x is not None:
-        line = alt.Chart(alt.Data(values=[{"limit": at_x}]))
-        layers = bars + line.mark_rule(strokeDash=[4, 4], color=LIMIT_COLOUR).encode(x="limit:Q")
-    return Chart(id, caption, themed(layers.properties(height=CHART_HEIGHT)))
+    return Chart(id, caption, themed(with_lines(bars, at_x=at_x).properties(height=CHART_HEIGHT)))
 
 
 def _rounded(field: str) -> object:

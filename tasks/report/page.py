@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.report import curves, inside_plots, tables
+from tasks.report import curves, data_plots, inside_plots, tables, user_maps
 from tasks.report.charts import Chart
 from tasks.report.diagnosis_view import describe_diagnosis
 from tasks.report.explanations_view import explained_users
@@ -66,7 +66,7 @@ def render_page(records: Records, settings: Settings, settings_text: str, about:
     sections = _chart_sections(records, settings, first, best)
     diagnosis = describe_diagnosis(records, _under_test(records, settings))
     explained = explained_users(records.explanations)
-    data_charts = inside_plots.data_charts(records.plots)
+    data_charts = data_plots.data_charts(records.plots)
     context = {
         "title": settings.report.title,
         "experiment": settings.experiment.name,
@@ -160,7 +160,7 @@ def _chart_sections(
 
 def _inside(records: Records) -> Row:
     plots = records.plots
-    users = inside_plots.user_charts(plots)
+    users = user_maps.user_charts(plots)
     texts = [
         f"{display(model)} is left out: its weights are not finite."
         for model in plots.get("not_finite", [])
@@ -175,7 +175,7 @@ def _inside(records: Records) -> Row:
     return {
         "id": "inside",
         "texts": texts,
-        "charts": inside_plots.model_charts(plots),
+        "charts": inside_plots.model_charts(plots, records.findings),
         "groups": [
             {"title": f"Event by event: user {user['user']}", "charts": user["charts"]}
             for user in users

@@ -23,25 +23,27 @@ def plots(item: str = HOSTILE, user: str = HOSTILE) -> Row:
     return {
         "data": {
             "lengths": [{"low": 3, "high": 9, "users": 4}, {"low": 9, "high": 30, "users": 7}],
-            "popularity": [{"place": 1, "events": 9, "share": 0.9},
-                           {"place": 2, "events": 1, "share": 1.0}],
+            "popularity": [{"place": 1, "events": 9, "share": 0.9, "targets": 0.25},
+                           {"place": 2, "events": 1, "share": 1.0, "targets": 0.75}],
             "max_seq_len": 20,
         },
-        "order": [{"model": "gru", "histories": h, "value": v, "low": 0.0, "high": 1.0}
-                  for h, v in (("in order", 0.3), ("shuffled", 0.1))],
+        "order": [{"model": "gru", "histories": h, "value": v, "low": 0.0, "high": 1.0, "limit": m}
+                  for h, v, m in (("in order", 0.3, None), ("shuffled", 0.1, 0.25))],
         "lags": [{"model": "xlstm", "weights": w, "lag": lag, "value": 0.5**lag}
                  for w in ("trained", "new") for lag in range(3)],
         "norms": [*each, *memory],
-        "spectrum": [{"model": "xlstm", "direction": d, "share": 0.5} for d in (1, 2)],
+        "spectrum": [{"model": "xlstm", "weights": w, "direction": d, "share": 0.5}
+                     for w in ("trained", "new") for d in (1, 2)],
+        "reach": {"map": 2.0, "paths": 3.0},
         "map": [{"model": "xlstm", "item": item, "events": n, "x": n, "y": -n} for n in (1, 5)],
         "paths": [{"model": "xlstm", "user": user, "position": p, "item": item, "x": p, "y": 0.0}
                   for p in (1, 2)],
         "gates": [{"model": "xlstm", "user": user, "position": p, "item": item,
-                   "part": "block_0 forget gate", "value": 0.5} for p in (1, 2)],
+                   "part": "block_0 forget gate", "value": v} for p, v in ((1, 0.5), (2, 0.001))],
         "attention": [{"model": m, "user": user, "layer": "block_0", "reader": 2, "read": p,
                        "item": item, "share": 0.5} for m in ("sasrec", "xlstm") for p in (1, 2)],
-        "rates": [{"multiple": 0.1, "loss": 7.0}, {"multiple": 1.0, "loss": 5.0},
-                  {"multiple": 100.0, "loss": None}],
+        "rates": [{"multiple": 0.0, "loss": 7.5}, {"multiple": 0.1, "loss": 7.0},
+                  {"multiple": 1.0, "loss": 5.0}, {"multiple": 100.0, "loss": None}],
     }  # fmt: skip
 
 

@@ -136,6 +136,63 @@ def test_norms_gates_and_gradients_show_their_limits(records: Records, settings:
     assert _drawn(specs["xlstm-grad"]) == [settings.train.shared.max_grad_norm]
 
 
+def _finding(template: Any, question: str, checks: dict[str, tuple[float, float]], **evidence: Any):
+    """A finding with a check for every name: what was measured, and its limit."""
+    return {
+        **template,
+        "question": question,
+        "checks": [
+            {
+                **template["checks"][0],
+                "name": name,
+                "value": value,
+                "limit": {"value": limit, "source": ""},
+            }
+            for name, (value, limit) in checks.items()
+        ],
+        "evidence": {name: {"value": value, "unit": ""} for name, value in evidence.items()},
+    }
+
+
+def test_limits_stand_in_the_units_of_their_plots(records: Records, settings: Settings) -> None:
+    add, template = records.findings["findings"].append, records.findings["findings"][1]
+    steps = {
+        "change of the weights by one optimiser step over their norm": (0.1, 1.0),
+        "change of the weights that the whole budget can reach": (0.5, 0.01),
+    }
+    add(_finding(template, "learning_rate_suits", steps))
+    popular = {"share of test targets among the 10 most popular items": (0.75, 0.95)}
+    add(_finding(template, "distributions_reasonable", popular, cutoff=10))
+    for question in ("features_used", "embeddings_learn", "sequences_long_enough"):
+        add(_finding(template, question, {}))
+    ends = {"outcome.uniform": 7.0, "outcome.popularity": 5.0}
+    falls = {"fall of the loss by training, per fall by popularity": (3.0, 0.25)}
+    add(_finding(template, "loss_falls", falls, **ends))
+    specs = specs_of(render_page(records, settings, "", ABOUT))
+
+    # A rate ten times as high makes steps as large as the weights, one of a fiftieth is too small.
+    assert _drawn(specs["evidence-learning_rate_suits"]) == [0.02, 10.0, 1.0, 7.5]
+    assert _drawn(specs["inside-rates"]) == [0.02, 10.0, 1.0, 7.5]
+    assert _drawn(specs["evidence-distributions_reasonable"]) == [0.95, 10.0]
+    assert _drawn(specs["evidence-sequences_long_enough"]) == [3, 20]
+    assert _drawn(specs["evidence-loss_falls"]) == [6.5]
+    ticks = specs["evidence-features_used"]["layer"][-1]
+    assert [row["limit"] for row in ticks["data"]["values"]] == [0.25]
+    spectrum = specs["evidence-embeddings_learn"]["encoding"]["strokeDash"]["condition"]
+    assert spectrum["test"]["oneOf"] == ["xLSTM, untrained"]
+    assert _drawn(specs["inside-lags"]) == [1e-4]
+
+
+def test_circles_and_frames_show_what_is_usual(page: str) -> None:
+    specs = specs_of(page)
+    for id, radius in (("inside-map", 2.0), ("inside-paths", 3.0)):
+        around = specs[id]["layer"][-1]["data"]["values"]
+        assert all(abs(p["x"] ** 2 + p["y"] ** 2 - radius**2) < 1e-9 for p in around)
+    framed = specs["user-0-gates-xlstm"]["layer"][1]["data"]["values"]
+    assert [row["position"] for row in framed] == [2]
+    assert "has a red frame: 1 here" in page
+
+
 def test_without_a_diagnosis_the_page_says_so(undiagnosed: Records, settings: Settings) -> None:
     page = render_page(undiagnosed, settings, "", ABOUT)
     assert NO_DIAGNOSIS.split(" (")[0] in page

@@ -17,6 +17,9 @@ Row = dict[str, Any]
 MAPPED_ITEMS = 1000
 """Most popular items on the map of embeddings."""
 
+MOST = 0.95
+"""Share of points within the circle that says how far points usually lie from the middle."""
+
 
 def state_norms(model: str, recommender: NeuralRecommender, sample: Sample) -> list[Row]:
     """Median norm by position of a model's hidden states and of an xLSTM's memories.
@@ -58,11 +61,16 @@ def _medians(values: Tensor, mask: Tensor) -> list[float]:
     return [float(values[mask[:, s], s].median()) for s in range(enough)]
 
 
-def embedding_spectrum(model: str, recommender: NeuralRecommender) -> list[Row]:
+def embedding_spectrum(model: str, weights: str, recommender: NeuralRecommender) -> list[Row]:
     """Share of the embeddings' variance in each direction, largest first.
 
+    Args:
+        model: Name.
+        weights: ``trained`` or ``new``, for the rows.
+        recommender: With those weights.
+
     Returns:
-        Rows with model, direction (from 1) and share; shares add up to 1.
+        Rows with model, weights, direction (from 1) and share; shares add up to 1.
     """
     vectors = _items(recommender)
     centred = vectors - vectors.mean(dim=0)
@@ -71,7 +79,7 @@ def embedding_spectrum(model: str, recommender: NeuralRecommender) -> list[Row]:
     if total <= 0:
         return []
     return [
-        {"model": model, "direction": number, "share": float(value) / total}
+        {"model": model, "weights": weights, "direction": number, "share": float(value) / total}
         for number, value in enumerate(power, start=1)
     ]
 
@@ -97,6 +105,31 @@ def embedding_map(
         {"item": labels[int(item) + 1], "events": int(events[item]), "x": x, "y": y}
         for item, (x, y) in zip(chosen, places.tolist(), strict=True)
     ]
+
+
+def reach_before_training(
+    recommender: NeuralRecommender, untrained: NeuralRecommender, counts: Sequence[int]
+) -> float:
+    """How far from the middle of the map 95 % of its items would lie with untrained embeddings.
+
+    Both tables are put on the trained one's axes; the unit is that of `embedding_map`.
+    """
+    events = torch.as_tensor(list(counts))[1:]
+    chosen = events.argsort(descending=True, stable=True)[:MAPPED_ITEMS]
+    trained, new = _items(recommender)[chosen], _items(untrained)[chosen]
+    # Shifted, so that both tables have their middle where the map has it.
+    places = project(new - new.mean(dim=0) + trained.mean(dim=0), trained)
+    return _reach(places)
+
+
+def usual_reach(recommender: NeuralRecommender, others: Sample) -> float:
+    """How far from the middle of the plane of `trajectories` 95 % of many users' states lie."""
+    context = run_model(recommender, others)[others.mask]
+    return _reach(project(context, context))
+
+
+def _reach(places: Tensor) -> float:
+    return float(places.double().norm(dim=1).quantile(MOST))
 
 
 def trajectories(

@@ -14,7 +14,7 @@ from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError, Subjec
 
 Row = dict[str, Any]
 
-MULTIPLES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+MULTIPLES = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 STEPS = 40
 
 
@@ -22,9 +22,9 @@ def learning_rate_response(probe: Probe) -> list[Row]:
     """Train new weights for forty steps at each rate, by the program's own steps.
 
     Returns:
-        Rows with multiple (of the declared rate) and loss on the first batch afterwards, in eval
-        mode; None where it is not finite or the program refuses to go on. Empty for a program
-        without batches or steps.
+        Rows with multiple (of the declared rate; 0 is the loss before any step) and loss on the
+        first batch afterwards, in eval mode; None where it is not finite or the program refuses to
+        go on. Empty for a program without batches or steps.
     """
     try:
         return [
@@ -37,7 +37,8 @@ def learning_rate_response(probe: Probe) -> list[Row]:
 def _loss_after(probe: Probe, multiple: float) -> float | None:
     model = probe.model()
     try:
-        run(probe, model, Arm(STEPS, rate=multiple), probe.seed, every=STEPS + 1)
+        if multiple:
+            run(probe, model, Arm(STEPS, rate=multiple), probe.seed, every=STEPS + 1)
         with torch.no_grad():
             loss = float(program_loss(probe, model, probe.all_batches[0]))
     except SubjectError:  # a program may stop at a loss that is not finite

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.data.encoding import read_vocabulary
 from tasks.data.prepared import PreparedData
-from tasks.diagnostics.plots import data_shape, hidden, influence, inside
+from tasks.diagnostics.plots import data_shape, hidden, influence, inside, order
 from tasks.diagnostics.plots.rates import learning_rate_response
 from tasks.diagnostics.plots.sample import AVERAGED_USERS, choose_users, read_sample
 from tasks.diagnostics.probe import Probe
@@ -60,20 +60,26 @@ def measure_plots(
     longest = next(iter(trained.values())).max_seq_len
     many = read_sample(data, average, users, longest)
     few = read_sample(data, choose_users(data, num_sample_users), users, longest)
+    histories = order.order_sample(data, longest, seed)
+    counting, must_lose = order.counting_order_effect(data, histories)
     for name, model in trained.items():
-        _extend(found, "order", influence.order_effect(name, model, data, seed))
+        _extend(found, "order", order.order_effect(name, model, histories, must_lose))
         _extend(found, "lags", influence.gradient_by_lag(name, "trained", model, many))
         _extend(found, "norms", hidden.state_norms(name, model, many))
-        _extend(found, "spectrum", hidden.embedding_spectrum(name, model))
+        _extend(found, "spectrum", hidden.embedding_spectrum(name, "trained", model))
         if len(few):
             _extend(found, "gates", _named(name, inside.gate_maps(model, few, labels)))
             _extend(found, "attention", _named(name, inside.attention_maps(model, few, labels)))
+    _extend(found, "order", counting)
     chosen = model_under_test if model_under_test in trained else next(iter(trained))
-    model = trained[chosen]
-    _extend(found, "lags", influence.gradient_by_lag(chosen, "new", _untrained(model, seed), many))
-    found["map"] = _named(chosen, hidden.embedding_map(model, data.item_counts.tolist(), labels))
+    model, new, counts = trained[chosen], _untrained(trained[chosen], seed), data.item_counts
+    _extend(found, "lags", influence.gradient_by_lag(chosen, "new", new, many))
+    _extend(found, "spectrum", hidden.embedding_spectrum(chosen, "new", new))
+    found["map"] = _named(chosen, hidden.embedding_map(model, counts.tolist(), labels))
+    found["reach"] = {"map": hidden.reach_before_training(model, new, counts.tolist())}
     if len(few):
         found["paths"] = _named(chosen, hidden.trajectories(model, few, many, labels))
+        found["reach"]["paths"] = hidden.usual_reach(model, many)
     return found
 
 

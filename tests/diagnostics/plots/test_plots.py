@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 
 from tasks.data import fetch_stage, prepare_stage
 from tasks.data.prepared import PreparedData
-from tasks.diagnostics.plots import hidden, influence, inside
+from tasks.diagnostics.measurements.ablations import USED
+from tasks.diagnostics.plots import hidden, influence, inside, order
 from tasks.diagnostics.plots.data_shape import popularity_curve, sequence_lengths
 from tasks.diagnostics.plots.sample import Sample, choose_users, read_sample
 from tasks.diagnostics.plots.write import PLOTS_FOLDER, measure_plots, write_plots
@@ -137,12 +139,38 @@ def test_gradient_by_lag_is_relative_to_the_last_event(
     assert 0 < rows[-1]["value"] < rows[0]["value"]
 
 
-def test_order_is_lost_only_where_histories_are_shuffled(
+def test_order_is_compared_with_what_counting_loses_by_the_same_shuffle(
     data: PreparedData, settings: Settings
 ) -> None:
-    rows = influence.order_effect("gru", build("gru", data.num_items, settings), data)
+    in_order = (torch.arange(60)[:, None] + torch.arange(MAX_SEQ_LEN)) % data.num_items + 1
+    sample = order.OrderSample(
+        in_order=in_order,
+        shuffled=in_order.flip(1),
+        lengths=torch.full((60,), MAX_SEQ_LEN),
+        times=torch.zeros_like(in_order),
+        targets=in_order[:, -1] % data.num_items + 1,
+    )
+    # Every item is followed by the next one, always: counting knows it from the last item.
+    cycle = np.arange(3 * data.num_items, dtype=np.int32) % data.num_items + 1
+    train = dataclasses.replace(data.train, items=cycle, offsets=np.array([0, len(cycle)]))
+    known = dataclasses.replace(data, train=train)
+    counting, must_lose = order.counting_order_effect(known, sample)
+    assert counting[0]["value"] == 1
+    assert must_lose == pytest.approx(USED * (1 - counting[1]["value"]))
+    model = build("gru", data.num_items, settings)
+    rows = order.order_effect("gru", model, sample, must_lose)
     assert [row["histories"] for row in rows] == ["in order", "shuffled"]
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert rows[1]["limit"] == pytest.approx(rows[0]["value"] - must_lose)
+    assert order.order_effect("gru", model, sample, 0.0)[1]["limit"] is None
+
+
+def test_counting_that_loses_nothing_by_a_shuffle_sets_no_limit(data: PreparedData) -> None:
+    sample = order.order_sample(data, MAX_SEQ_LEN)
+    alike = dataclasses.replace(sample, shuffled=sample.in_order)
+    rows, must_lose = order.counting_order_effect(data, alike)
+    assert must_lose == 0
+    assert rows[0]["value"] == rows[1]["value"] > 0
 
 
 def test_norms_spectrum_map_and_paths(
@@ -151,7 +179,9 @@ def test_norms_spectrum_map_and_paths(
     model = build("xlstm", data.num_items, settings)
     norms = hidden.state_norms("xlstm", model, sample)
     assert {"hidden state", "block_0 memory c", "block_1 output h"} <= {r["part"] for r in norms}
-    shares = [row["share"] for row in hidden.embedding_spectrum("xlstm", model)]
+    spectrum = hidden.embedding_spectrum("xlstm", "new", model)
+    assert {row["weights"] for row in spectrum} == {"new"}
+    shares = [row["share"] for row in spectrum]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(1)
     items = hidden.embedding_map(model, data.item_counts.tolist(), labels)
@@ -161,15 +191,38 @@ def test_norms_spectrum_map_and_paths(
     assert hidden.trajectories(model, sample, sample, labels) == paths
 
 
+def test_circles_hold_nineteen_of_twenty_points(
+    data: PreparedData, settings: Settings, sample: Sample, labels: list[str]
+) -> None:
+    model, counts = build("xlstm", data.num_items, settings), data.item_counts.tolist()
+
+    def within(rows: list[dict], reach: float) -> float:
+        return float(np.mean([np.hypot(row["x"], row["y"]) <= reach for row in rows]))
+
+    items = hidden.embedding_map(model, counts, labels)
+    reach = hidden.reach_before_training(model, model, counts)
+    assert within(items, reach) == pytest.approx(0.95, abs=1 / len(items))
+    paths = hidden.trajectories(model, sample, sample, labels)
+    assert within(paths, hidden.usual_reach(model, sample)) == pytest.approx(
+        0.95, abs=2 / len(paths)
+    )
+    wider = build("xlstm", data.num_items, settings)
+    with torch.no_grad():
+        wider.model.item_embedding.weight.mul_(3)
+    assert hidden.reach_before_training(model, wider, counts) == pytest.approx(3 * reach, rel=1e-4)
+
+
 def test_lengths_and_popularity_count_everything() -> None:
     lengths = np.array([0, 1, 2, 2, 700])
     bins = sequence_lengths(lengths)
     assert sum(row["users"] for row in bins) == 4
     assert bins[-1]["high"] == 701
-    curve = popularity_curve(np.array([1, 7, 2]))
+    curve = popularity_curve(np.array([1, 7, 2]), np.array([2, 2, 1, -1]))
     assert [row["events"] for row in curve] == [7, 2, 1]
     assert curve[-1]["share"] == 1.0
-    assert popularity_curve(np.zeros(3)) == []
+    # Half of the targets are the most popular item; the cold one is on no item at all.
+    assert [row["targets"] for row in curve] == [0.5, 0.5, 0.75]
+    assert popularity_curve(np.zeros(3), np.array([1])) == []
     assert sequence_lengths(np.zeros(2, dtype=np.int64)) == []
 
 
@@ -195,7 +248,8 @@ def test_files_for_a_run_with_and_without_neural_models(
     model = build("sasrec", data.num_items, settings)
     model.save(workspace / "artifacts" / "models" / "sasrec" / "seed_0")
     with_attention = measured()
-    assert {"attention", "order", "lags", "norms", "spectrum", "map", "paths"} <= with_attention
+    expected = {"attention", "order", "lags", "norms", "spectrum", "map", "paths", "reach"}
+    assert expected <= with_attention
     assert "gates" not in with_attention
     with torch.no_grad():
         model.model.item_embedding.weight[3, 0] = float("nan")

@@ -11,6 +11,8 @@ def test_tiny_rates_learn_nothing_and_the_declared_one_learns(toy) -> None:
     assert [row["multiple"] for row in rows] == list(MULTIPLES)
     losses = {row["multiple"]: row["loss"] for row in rows}
     assert losses[1.0] < losses[0.01]
+    # Next to no rate leaves the loss about where it was before any step.
+    assert abs(losses[0.01] - losses[0.0]) < 0.1 * (losses[0.0] - losses[1.0])
 
 
 def test_a_program_that_stops_at_a_rate_has_no_loss_there_and_one_without_steps_no_plot(
