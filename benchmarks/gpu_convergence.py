@@ -24,7 +24,8 @@ import torch
 from benchmarks import kept
 from tasks.data.prepared import PreparedData
 from tasks.training.assemble import assemble
-from tasks.training.gates import has_gates, look_inside
+from tasks.training.gates import has_gates
+from tasks.training.graph_look import GraphLook
 from tasks.training.loop import train
 from tasks.training.record import Recorder
 from tasks.training.validation import FullRankingValidator
@@ -52,7 +53,7 @@ def measure(
     trial = assemble(model, data, shared, section, seed=0)
     network = trial.parts.model
     with tempfile.TemporaryDirectory() as place:
-        inside = look_inside if has_gates(network) else None
+        inside = GraphLook(shared["max_seq_len"]) if has_gates(network) else None
         recorder = Recorder(Path(place), shared["record_every_steps"], inside)
         observers = [recorder] if is_recorded else []
         record = train(trial.parts, trial.plan, observers=observers)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from tasks.training.batches import Batch
 from tasks.training.parameter_names import parameter_group
 from xlstm_model import MLSTMBlock, MLSTMLargeBlock, Recorder, SLSTMBlock
+from xlstm_model.recorder import BlockRecord
 
 NUM_ROWS = 8
 """Rows of the batch that are looked at: looking replays the cells step by step."""
@@ -39,15 +42,34 @@ def look_inside(model: nn.Module, batch: Batch) -> dict[str, float]:
         and ``h`` per head, at the ``first``, ``middle`` and ``last`` event;
         ``saturated/<block>/<unit>``: in sLSTM blocks, share of ``z`` and ``o`` at a bound.
     """
-    was_training = model.training
-    model.eval()
     rows = slice(0, NUM_ROWS)
     times = None if batch.times is None else batch.times[rows]
+    return numbers_of(watch(model, batch.item_ids[rows], batch.mask[rows], times))
+
+
+def watch(
+    model: nn.Module, item_ids: Tensor, mask: Tensor, times: Tensor | None = None
+) -> dict[str, BlockRecord]:
+    """Records of a forward pass without dropout or gradients, by the names of the blocks.
+
+    Args:
+        model: a recommender with xLSTM blocks; left as it was.
+        item_ids: int64 (B, S).
+        mask: bool (B, S), True where real.
+        times: int64 (B, S), for models that read them.
+    """
+    was_training = model.training
+    model.eval()
     with torch.no_grad(), Recorder(model) as recorder:
-        model.encode(batch.item_ids[rows], mask=batch.mask[rows], times=times)
+        model.encode(item_ids, mask=mask, times=times)
     model.train(was_training)
+    return recorder.blocks
+
+
+def numbers_of(records: Mapping[str, BlockRecord]) -> dict[str, float]:
+    """What `look_inside` returns, of records."""
     found: dict[str, Tensor] = {}
-    for name, record in recorder.blocks.items():
+    for name, record in records.items():
         block = parameter_group(name + ".")
         for gate, values in record.gates.items():
             real = values[record.mask]

@@ -62,12 +62,13 @@ class GraphStep:
         on_gradients: Callable[[], None] | None = None,
     ) -> StepResult:
         """Makes one step; see `train_step`."""
-        if self._failed or on_gradients is not None:
+        if self._failed:
             return train_step(model, objective, batch, optimizer, plan, on_gradients)
-        if self._captured is None and self._calls < WARM_UP_STEPS:
+        is_warm = self._captured is not None or self._calls >= WARM_UP_STEPS
+        if on_gradients is not None or not is_warm:
             self._calls += 1
-            padded = pad_batch(batch, *self._shape)
-            return train_step(model, objective, padded, optimizer, plan)
+            padded = pad_batch(batch, *self._shape)  # one shape: kernels are compiled once
+            return train_step(model, objective, padded, optimizer, plan, on_gradients)
         if self._captured is None:
             model.train()
             try:

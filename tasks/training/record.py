@@ -1,8 +1,9 @@
 """What a training leaves behind to read: one JSON line per epoch, and one per recorded step.
 
-Measuring happens every N steps only, so that it costs a few percent at most; it reads gradients and
-weights and changes nothing. Names follow the metrics of the tracking server: ``grad/...``,
-``update/...``, ``gate/...``, ``state/...``, ``saturated/...``.
+Measuring happens every N steps only, so that it costs a few percent at most; on a GPU, where a step
+takes milliseconds, more rarely if need be. It reads gradients and weights and changes nothing.
+Names follow the metrics of the tracking server: ``grad/...``, ``update/...``, ``gate/...``,
+``state/...``, ``saturated/...``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from torch import Tensor, nn
 from tasks.training.batches import Batch
 from tasks.training.checkpoint import CheckpointError
 from tasks.training.observer import EpochReport, Observer, RunStart, StepReport
+from tasks.training.pace import RecordingPace
 from tasks.training.parameter_names import parameter_group
 
 EPOCHS_FILE = "epochs.jsonl"
 STEPS_FILE = "steps.jsonl"
+
+GPU_SHARE = 0.04
+"""Largest share of a training's time that recording may take on a GPU."""
 
 LookInside = Callable[[nn.Module, Batch], dict[str, float]]
 """(model, batch) -> numbers by their names in a line; see `tasks.training.gates.look_inside`."""
@@ -57,7 +62,8 @@ class Recorder(Observer):
 
     Args:
         folder: made where missing; has to survive a kill, as the checkpoints have.
-        every_steps: steps between two recorded ones; the first step is recorded too.
+        every_steps: steps between two recorded ones, on a GPU at least; the first step is recorded
+            too.
         look_inside: called before recorded steps; changes nothing either.
     """
 
@@ -73,6 +79,7 @@ class Recorder(Observer):
         self._gradients: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] = {}
         self._model: nn.Module | None = None
+        self._pace: RecordingPace | None = None
         self._rows: list[dict[str, Any]] = []
         self._sizes = {EPOCHS_FILE: 0, STEPS_FILE: 0}
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,17 +87,25 @@ class Recorder(Observer):
     def on_start(self, start: RunStart) -> None:
         """Cuts the files back to what the checkpoint knows of; to nothing in a new run."""
         self._model = start.model
+        if next(start.model.parameters()).is_cuda:
+            self._pace = RecordingPace(self.every_steps, GPU_SHARE)
+            self._pace.start(start.resumed_step)
         for name, size in self._sizes.items():
             path = self.folder / name
             path.touch()
             os.truncate(path, size)
 
     def wants_step(self, step: int) -> bool:
-        """True for steps 1, N, 2N, ..."""
+        """True for steps 1, N, 2N, ...; on a GPU as often as `RecordingPace` finds affordable."""
+        if self._pace is not None:
+            return self._pace.wants(step)
         return step == 1 or step % self.every_steps == 0
 
     def on_step_start(self, model: nn.Module, batch: Batch, step: int) -> None:
         """Looks inside the blocks."""
+        if self._pace is not None:
+            torch.cuda.synchronize()
+            self._pace.begin(step)
         if self._look_inside is not None:
             self._inside = self._look_inside(model, batch)
 
@@ -132,6 +147,8 @@ class Recorder(Observer):
         self._write(STEPS_FILE, row)
         self._rows.append(row)
         self._gradients, self._before = {}, {}
+        if self._pace is not None:  # the numbers have come: the step has ended on the GPU too
+            self._pace.end(report.step)
 
     def take_rows(self) -> list[dict[str, Any]]:
         """Rows of the steps recorded since the last call, or since the start or resume."""

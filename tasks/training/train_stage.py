@@ -29,7 +29,8 @@ from tasks.training.distributed import (
     join_group,
     share_training,
 )
-from tasks.training.gates import has_gates, look_inside
+from tasks.training.gates import has_gates
+from tasks.training.graph_look import GraphLook
 from tasks.training.interrupt import stop_on_signals
 from tasks.training.loop import train
 from tasks.training.memory import named_out_of_memory
@@ -165,7 +166,7 @@ def _train(
     trial = _assemble(data, about, workspace)
     state, identity = _checkpoints(workspace, about)
     shared = about["settings"]["shared"]
-    inside = look_inside if has_gates(trial.parts.model) else None
+    inside = GraphLook(shared["max_seq_len"]) if has_gates(trial.parts.model) else None
     recorder = Recorder(state, shared["record_every_steps"], inside)
     section = about["settings"][model]
     sizes = {
