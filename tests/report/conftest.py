@@ -14,6 +14,19 @@ from tests.report.browser import CHROMIUM_ARGUMENTS, find_browser
 HOSTILE = "</script><script>document.title='broken'</script>"
 
 
+CHECK: Row = {
+    "name": "largest change",
+    "value": 3.0,
+    "unit": "output std",
+    "limit": {"value": 1e-4, "source": "an identity"},
+    "relation": "at_most",
+    "verdict": "faulty",
+    "where": HOSTILE,
+    "missing": "",
+    "proof": "",
+}
+
+
 def plots(item: str = HOSTILE, user: str = HOSTILE) -> Row:
     """What the diagnosis measures for the plots, in small, with a hostile item and user."""
     each = [{"model": m, "part": "hidden state", "position": p, "value": 1.0 + p}
@@ -98,8 +111,8 @@ def table() -> Row:
     }
 
 
-@pytest.fixture
-def records(table: Row) -> Records:
+def trainings() -> list[Training]:
+    """One training per model, of three epochs and three recorded steps."""
     epochs = [
         {"epoch": n, "step": 10 * n, "train/loss": 7.0 - n, "val/ndcg_at_10": 0.01 * n}
         for n in (1, 2, 3)
@@ -109,50 +122,51 @@ def records(table: Row) -> Records:
          "gate/block_0/input": 0.5, "grad/clipped": True}
         for n in (1, 20, 40)
     ]  # fmt: skip
-    check = {
-        "name": "largest change",
-        "value": 3.0,
-        "unit": "output std",
-        "limit": {"value": 1e-4, "source": "an identity"},
-        "relation": "at_most",
-        "verdict": "faulty",
-        "where": HOSTILE,
-        "missing": "",
-        "proof": "",
-    }
-    finding = {
+    return [
+        Training(model, 0, {"wall_seconds": 60.0, "num_parameters": 1234}, epochs, steps)
+        for model in ("gru", "xlstm")
+    ]
+
+
+def findings() -> list[Row]:
+    """A faulty, a healthy and an undetermined finding."""
+    faulty = {
         "question": "order_and_flow",
         "number": "G11",
         "title": f"Does no position see its future? {HOSTILE}",
         "verdict": "faulty",
         "sentence": "Largest change is 3 output std.",
         "advice": ["Look at the mask."],
-        "checks": [check],
+        "checks": [CHECK],
         "stage": "causal",
         "stages": ["causal", "core"],
         "evidence": {"largest": {"value": 3.0, "unit": HOSTILE}},
     }
     healthy = {
-        **finding,
+        **faulty,
         "question": "padding_handled",
         "number": "G4",
         "title": "Is padding inert?",
         "verdict": "healthy",
         "stage": None,
         "stages": ["pad"],
-        "checks": [{**check, "value": 0.0, "verdict": "healthy"}],
+        "checks": [{**CHECK, "value": 0.0, "verdict": "healthy"}],
     }
-    lags = {
+    far_back = {**CHECK, "name": "gradient 9 events back", "value": 0.1, "verdict": "healthy"}
+    unknown = {**CHECK, "value": None, "verdict": "undetermined", "missing": "run it deep"}
+    undetermined = {
         **healthy,
         "question": "gradients_survive_time",
         "number": "X11",
         "title": "Do gradients reach far back?",
         "verdict": "undetermined",
-        "checks": [
-            {**check, "name": "gradient 9 events back", "value": 0.1, "verdict": "healthy"},
-            {**check, "value": None, "verdict": "undetermined", "missing": "run it deep"},
-        ],
+        "checks": [far_back, unknown],
     }
+    return [faulty, healthy, undetermined]
+
+
+@pytest.fixture
+def records(table: Row) -> Records:
     groups = [
         {"model": m, "split": "test", "ranking": "as_ranked", "group": g, "ndcg_at_10": 0.1}
         for m in ("gru", "xlstm")
@@ -169,7 +183,7 @@ def records(table: Row) -> Records:
             "question": "order_and_flow",
             "subject": "xlstm pipeline",
             "mode": "after_training",
-            "findings": [finding, healthy, lags],
+            "findings": findings(),
             "errors": {},
         },
         manifest={
@@ -180,10 +194,7 @@ def records(table: Row) -> Records:
             "leakage": [{"id": "rows_apart", "passed": True, "message": "no event twice"}],
         },
         source={"title": HOSTILE, "sha256": "f00"},
-        trainings=[
-            Training(model, 0, {"wall_seconds": 60.0, "num_parameters": 1234}, epochs, steps)
-            for model in ("gru", "xlstm")
-        ],
+        trainings=trainings(),
         plots=plots(),
         checks={"xlstm": {"headline": HOSTILE}},
         explanations=[explanation()],
