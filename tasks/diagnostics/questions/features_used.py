@@ -7,7 +7,8 @@ the last event's time on scores.
 Rule: what spoils the histories has to cost the model at least a fifth of what it costs counting by
 the last item (paired over users). Where it costs counting nothing, the data do not need it, and
 nothing is judged. A declared time feature reaches the score after its event and no earlier one
-(identities, before any training); one whose gaps can be shuffled for free is suspect.
+(identities, before any training); one whose gaps can be shuffled for free is suspect. That a model
+reads no times is seen by moving them.
 
 Limits: a fifth of the loss of counting, tested one-sided; healthy trainings measured 0.7 and more.
 1e-6 is float32 resolution, 1e-4 its rounding with room. Two standard errors for times: they are a
@@ -27,9 +28,8 @@ from tasks.diagnostics.finding import Check, Finding, Limit, exact
 from tasks.diagnostics.measurements import ablations, skill, time_influence, trained_out
 from tasks.diagnostics.measurements.ablations import USED, Ablation, Ablations
 from tasks.diagnostics.measurements.skill import REACHED
-from tasks.diagnostics.measurements.time_influence import TimeInfluence
+from tasks.diagnostics.measurements.time_influence import TimeUse
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.problems import NotMeasuredError
 from tasks.diagnostics.question import COMMANDS, Limits, Question, quantity
 from tasks.diagnostics.stages import Stage
 
@@ -47,8 +47,7 @@ class Evidence:
     """What spoiled histories cost."""
 
     ablations: Ablations | None
-    influence: TimeInfluence | None
-    lacking: str
+    use: TimeUse
     uses_times: bool = quantity("the model is declared to read times")
     learned: bool = quantity("the model has skill, or has learned its training targets")
     unlearned: str = ""
@@ -56,20 +55,14 @@ class Evidence:
 
 def measure(probe: Probe) -> Evidence:
     """Spoil, rank, compare."""
-    influence, lacking = None, ""
     uses_times = probe.subject.declared.uses_times
-    if uses_times:
-        try:
-            influence = probe.evidence(time_influence.measure)
-        except NotMeasuredError as problem:
-            lacking = str(problem)
+    use = probe.evidence(time_influence.measure_use)
     if probe.subject.trained is None or not probe.allows("after_training"):
-        return Evidence(None, influence, lacking, uses_times, False, COMMANDS["after_training"])
+        return Evidence(None, use, uses_times, False, COMMANDS["after_training"])
     found, state = probe.evidence(skill.measure), probe.evidence(trained_out.measure)
     return Evidence(
         ablations=probe.evidence(ablations.measure),
-        influence=influence,
-        lacking=lacking,
+        use=use,
         uses_times=uses_times,
         learned=found.share >= REACHED or state.fits_training,
         unlearned=state.missing,
@@ -78,8 +71,11 @@ def measure(probe: Probe) -> Evidence:
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Every declared feature is missed when it is gone."""
-    found, influence = evidence.ablations, evidence.influence
-    unused = "" if evidence.uses_times else "the model is declared to read no times"
+    found, declared = evidence.ablations, evidence.uses_times
+    unused = evidence.use.proof(declared)
+    # Times that move scores against the declaration are said to do so, and not judged further.
+    influence = evidence.use.influence if declared else None
+    lacking = evidence.use.lacking or "a declaration of the times that move scores (uses_times)"
     reaches = exact(
         "largest change of a score by the time of the event right before it",
         influence.on_last if influence else None,
@@ -88,8 +84,9 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "compare the gap given to an event with its time minus that of the event before",
         unit="standard deviations of the logits",
         relation="at_least",
-        missing=evidence.lacking,
+        missing=lacking,
         proof=unused,
+        essential=declared,
         explained_by=("core",),
     )
     causal = exact(
@@ -99,8 +96,9 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "time",
         "give every event the gap to the event before it, not after it",
         unit="standard deviations of the logits",
-        missing=evidence.lacking,
+        missing=lacking,
         proof=unused,
+        essential=declared,
         explained_by=("causal", "batch"),
     )
     times = Check(
@@ -112,7 +110,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         rule="descriptive",
         relation="at_least",
         breach="suspect",
-        missing="histories whose time gaps differ",
+        missing="histories whose time gaps differ" if declared else lacking,
         proof=unused,
         essential=False,
         advice=("set train.<model>.time_gaps to false: the model is as good without",),

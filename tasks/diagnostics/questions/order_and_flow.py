@@ -135,6 +135,7 @@ def _later(evidence: Evidence, limits: Limits) -> list[Check]:
 
 
 def _elsewhere(evidence: Evidence, limits: Limits) -> list[Check]:
+    carried = evidence.calls.by_earlier_calls
     batch = Check(
         name="largest change of a user's score when only other users of the batch change",
         value=evidence.batch.largest,
@@ -152,12 +153,14 @@ def _elsewhere(evidence: Evidence, limits: Limits) -> list[Check]:
     )
     calls = Check(
         name="largest change of a score when an unrelated batch is scored in between",
-        value=evidence.calls.by_earlier_calls,
+        value=carried,
         unit=UNIT,
         limit=limits["calls"],
         stage="state",
         rule="exact",
-        proof="state across calls is declared" if evidence.stateful else "",
+        proof=f"state across calls is declared, and moves scores by {carried:.2g}"
+        if evidence.stateful and carried > limits["calls"].value
+        else "",
         explained_by=("embedding",),
         advice=("look for states kept in buffers or attributes; make them arguments and results",),
     )
@@ -165,16 +168,20 @@ def _elsewhere(evidence: Evidence, limits: Limits) -> list[Check]:
 
 
 def _remembered(evidence: Evidence, limits: Limits) -> Check:
-    lag = evidence.memory.lag
+    lag, influence = evidence.memory.lag, evidence.memory.of_earlier_event
+    reads_last = not evidence.reads_history and influence < limits["memory"].value
     return Check(
         name=f"largest change of a score when the event {lag} before it changes",
-        value=evidence.memory.of_earlier_event,
+        value=influence,
         unit=UNIT,
         limit=limits["memory"],
         relation="at_least",
         stage="core",
         rule="exact",
-        proof="" if evidence.reads_history else "the model is declared to read the last event only",
+        proof=f"earlier events move scores by {influence:.2g}: the model reads the last one only, "
+        "as declared"
+        if reads_last
+        else "",
         explained_by=("batch", "causal", "cell", "embedding"),
         advice=(
             "check that the sequence model's output, and not its input, reaches the head",

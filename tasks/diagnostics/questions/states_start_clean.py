@@ -69,6 +69,7 @@ def measure(probe: Probe) -> Evidence:
 def judge(evidence: Evidence, limits: Limits) -> Finding:
     """Clean, own, and gone afterwards."""
     unit = "standard deviations of the logits"
+    carried = _carried(evidence, limits)
     calls = exact(
         "largest change of a score when an unrelated batch is scored in between",
         evidence.calls.by_earlier_calls,
@@ -76,7 +77,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         "state",
         "make states arguments and results instead of buffers or attributes",
         unit=unit,
-        proof="state across calls is declared" if evidence.stateful else "",
+        proof=carried,
         explained_by=("embedding",),
     )
     trained = exact(
@@ -88,7 +89,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit=unit,
         missing="a pass in training mode with finite scores",
         essential=False,
-        proof="state across calls is declared" if evidence.stateful else "",
+        proof=carried,
         explained_by=("embedding",),
     )
     renewed = exact(
@@ -119,6 +120,15 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
     return QUESTION.finding(
         evidence, calls, trained, renewed, random, shared, *_forms(evidence, limits)
     )
+
+
+def _carried(evidence: Evidence, limits: Limits) -> str:
+    """Prove that a declared state across calls is there; "" where none is, or none is declared."""
+    calls = evidence.calls
+    moved = max(calls.by_earlier_calls, calls.by_earlier_training or 0.0)
+    if not evidence.stateful or moved <= limits["scores"].value:
+        return ""
+    return f"state across calls is declared, and moves scores by {moved:.2g}"
 
 
 def _forms(evidence: Evidence, limits: Limits) -> list[Check]:

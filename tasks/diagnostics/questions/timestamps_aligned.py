@@ -1,7 +1,7 @@
 """X7. Does every event carry its own time, valid and on one scale?
 
 Reads: prepared times joined with the raw log by row number; times inside training batches where the
-model reads them.
+model reads them, which is seen by moving them.
 
 Rule: the time of an event is that of its row of the log; times never go backwards within a
 sequence; the times of a window are those of its events. Exact. Microseconds since 1970 lie between
@@ -20,8 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Finding, Limit, exact
-from tasks.diagnostics.measurements import log_join, window_times
+from tasks.diagnostics.measurements import log_join, time_influence, window_times
 from tasks.diagnostics.measurements.log_join import LogJoin
+from tasks.diagnostics.measurements.time_influence import TimeUse
 from tasks.diagnostics.measurements.window_times import WindowTimes
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.question import Limits, Question, quantity
@@ -35,7 +36,8 @@ class Evidence:
 
     join: LogJoin
     windows: WindowTimes
-    uses_times: bool = quantity("the model reads times")
+    use: TimeUse
+    uses_times: bool = quantity("the model is declared to read times")
 
 
 def measure(probe: Probe) -> Evidence:
@@ -43,6 +45,7 @@ def measure(probe: Probe) -> Evidence:
     return Evidence(
         join=probe.evidence(log_join.measure),
         windows=probe.evidence(window_times.measure),
+        use=probe.evidence(time_influence.measure_use),
         uses_times=probe.subject.declared.uses_times,
     )
 
@@ -85,7 +88,8 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         unit="positions",
         where=windows.first_wrong,
         missing="times in the training batches",
-        proof="" if evidence.uses_times else "the model reads no times",
+        proof=evidence.use.proof(evidence.uses_times),
+        essential=evidence.uses_times,
         explained_by=("format", "align"),
     )
     return QUESTION.finding(evidence, other, invalid, backwards, window)

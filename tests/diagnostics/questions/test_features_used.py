@@ -125,6 +125,26 @@ def test_a_time_feature_on_the_wrong_event_is_found(toy, shift: int, broken: lis
     assert bool(wrong) == bool(broken)
 
 
+def times_of(finding) -> list:
+    return [check for check in finding.checks if "by the time of" in check.name]
+
+
+def test_that_no_times_are_read_is_seen_and_not_believed(toy) -> None:
+    untimed = answer(QUESTION, Probe(toy()))
+    assert {c.verdict for c in times_of(untimed)} == {"not_applicable"}
+
+    subject = timed(toy, 0)
+    silent = dataclasses.replace(subject.declared, uses_times=False)
+    checks = times_of(answer(QUESTION, Probe(subject.replace(declared=silent))))
+    assert {c.verdict for c in checks} == {"undetermined"}
+    assert all("times that move scores" in c.missing for c in checks)
+
+    deaf = timed(toy, 0)
+    with_batches = toy(make_batches=deaf.make_batches)
+    (first, second) = times_of(answer(QUESTION, Probe(with_batches)))
+    assert first.proof == second.proof == "times move scores by 0: the model reads none"
+
+
 def test_changes_keep_padding_and_what_they_do_not_change() -> None:
     ids = torch.tensor([[1, 2, 3, 0], [4, 0, 0, 0]])
     times = torch.tensor([[10, 11, 15, 0], [7, 0, 0, 0]])

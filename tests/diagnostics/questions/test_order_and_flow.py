@@ -89,3 +89,17 @@ def test_a_declared_encoder_may_see_the_future(healthy: Probe) -> None:
     leak = dataclasses.replace(evidence.future, largest_change=1.0)
     changed = dataclasses.replace(evidence, future=leak, is_causal_task=False)
     assert judge(changed, LIMITS).verdict == "healthy"
+
+
+def test_what_is_declared_of_memory_and_state_is_seen(toy, healthy: Probe) -> None:
+    """The healthy program remembers and carries nothing over, whatever is declared of it."""
+    subject = toy()
+    said = dataclasses.replace(subject.declared, reads_history=False, stateful=True)
+    finding = answer(QUESTION, Probe(subject.replace(declared=said)))
+    by_name = {check.name: check.verdict for check in finding.checks}
+    assert [v for name, v in by_name.items() if "before it changes" in name] == ["healthy"]
+    assert [v for name, v in by_name.items() if "in between" in name] == ["healthy"]
+    evidence = dataclasses.replace(measure(healthy), reads_history=False)
+    memory = dataclasses.replace(evidence.memory, of_earlier_event=0.0)
+    forgetful = judge(dataclasses.replace(evidence, memory=memory), LIMITS)
+    assert "move scores by 0" in " ".join(check.proof for check in forgetful.checks)
