@@ -86,6 +86,7 @@ def convert_authors_state_dict(
 
     Raises:
         ValueError: If an entry is missing, or one under the prefix has no place in the module.
+        TypeError: If the module is no block and no stack.
 
     >>> convert_authors_state_dict(SLSTMBlock(4, num_heads=1), {"stack.a": torch.zeros(1)})
     Traceback (most recent call last):
@@ -117,6 +118,7 @@ def load_authors_state_dict(
 
     Raises:
         ValueError: If names do not match, or a shape does not fit.
+        TypeError: If the module is no block and no stack.
 
     >>> source = {f"xlstm.{g}gate.weight": torch.zeros(1, 4, 4) for g in "ifzo"}
     >>> load_authors_state_dict(SLSTMBlock(4, num_heads=1), source)

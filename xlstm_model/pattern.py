@@ -20,6 +20,7 @@ def block_pattern(pattern: str, num_blocks: int | Literal["pattern"] = "pattern"
 
     Raises:
         ValueError: If the pattern is empty or has other letters, or ``num_blocks`` does not fit.
+        TypeError: If ``num_blocks`` is neither a whole number nor ``"pattern"``.
 
     >>> block_pattern("msm")
     'msm'

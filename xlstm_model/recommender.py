@@ -143,7 +143,7 @@ class SequenceRecommender(nn.Module):
         """Hidden states of histories, or of what comes after an earlier call's state.
 
         Args:
-            item_ids: int64 (B, S); padding may stand left or right.
+            item_ids: int64 (B, S), 0..num_items; padding may stand left or right.
             mask: Bool (B, S), True where real; ``item_ids != 0`` when absent.
             times: int64 (B, S) in microseconds; needed with ``time_gaps``, else without effect.
             state: Where an earlier call stopped; empty histories when absent.
@@ -227,6 +227,8 @@ class SequenceRecommender(nn.Module):
 
     def score_items(self, hidden: Tensor, item_ids: Tensor) -> Tensor:
         """Scores (..., K) of K chosen items per hidden state, without the other columns.
+
+        Like ``head`` without a repeat bias.
 
         Args:
             hidden: (..., D).

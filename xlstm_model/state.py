@@ -168,6 +168,9 @@ def reset_state(state: State, where: Tensor) -> State:
         state: State of B samples.
         where: Bool (B,), True where the sample starts afresh.
 
+    Raises:
+        ValueError: If ``where`` is not bool of shape (B,).
+
     >>> reset_state((torch.tensor([[1.0], [2.0]]),), torch.tensor([True, False]))
     (tensor([[0.],
             [2.]]),)
@@ -198,7 +201,7 @@ def load_state(path: str | PathLike[str], like: State) -> State:
     Args:
         path: File written by ``save_state``.
         like: A state of the same model, for the structure, for example ``initial_state(1)``. Its
-            batch size does not matter; device and dtype of the result are those of the file.
+            batch size does not matter; the result is on the CPU, in the dtypes of the file.
 
     Raises:
         ValueError: If the file is of another format version, or its tensors have other names or

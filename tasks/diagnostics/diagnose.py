@@ -43,18 +43,24 @@ def diagnose(
         subject: A subject put together by hand, instead of a model.
         log: Raw log; a small made-up one where neither it nor `prepared` is given.
         prepared: Prepared data of one's own.
-        recipe: How the log is prepared.
+        recipe: How the log is prepared; leave-one-out by default.
         declared: What the program says of itself, by fields of `Declared`.
-        num_items: Catalogue of the made-up log; what the module was built for.
-        mode: `exact`, `after_training` or `deep`.
+        num_items: Items of the made-up log, as many as the module was built for.
+        mode: How much may be spent: `exact` (no training), `after_training` (reads a finished
+            training) or `deep` (trains again); each includes the ones before it.
         seed: Of weights, batches and perturbations.
         only: Ids or numbers of the questions to ask; all of them by default.
         parts: Further parts, by fields of `OwnProgram`: loss, batch_loss, optimizer, train_step,
             batches, sample_negatives, score, rank, metrics, evaluate, call, head, batch_first,
             padding_side, padding_id, first_item_id.
 
+    Returns:
+        One finding per question, the stage to blame and the next test.
+
     Raises:
-        ValueError: Neither a model nor a subject is given, or both.
+        ValueError: Neither a model nor a subject is given, or both; or something is given beside a
+            subject that only goes with a model; or `only` or `declared` holds an unknown name.
+        TypeError: `parts` holds what is no field of `OwnProgram`.
         AdaptError: The module's arguments or results are of no known kind; says what to give.
         DiagnosisError: A question failed by a bug of its own.
     """
@@ -72,8 +78,12 @@ def diagnose(
             declared=declared,
         )
         _try_signature(subject)
-    elif parts or declared:
-        raise ValueError(f"{sorted(parts)} given beside a subject; use subject.replace(...).")
+    else:
+        about_data = {"log": log, "prepared": prepared, "recipe": recipe}
+        beside = [*parts, *(name for name, value in about_data.items() if value is not None)]
+        beside += ["declared"] if declared else []
+        if beside:
+            raise ValueError(f"{sorted(beside)} given beside a subject; use subject.replace(...).")
     return run_questions(Probe(subject, mode, seed=seed), select_questions(only))
 
 

@@ -139,6 +139,8 @@ def test_either_a_model_or_a_subject(toy) -> None:
         diagnose()
     with pytest.raises(ValueError, match="subject"):
         diagnose(subject=toy(), loss=None)
+    with pytest.raises(ValueError, match=r"\['declared', 'log'\] given beside a subject"):
+        diagnose(subject=toy(), log=example_log(5), declared={"dropout": 0.1})
     assert diagnose(subject=toy()).stage is None
 
 
