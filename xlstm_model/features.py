@@ -17,7 +17,7 @@ PositionKind = Literal["none", "learned", "sinusoidal"]
 MICROSECONDS_PER_SECOND = 1_000_000
 
 GAP_BUCKETS = 40
-"""Gaps of 2^39 seconds and more (17,000 years) share the last bucket."""
+"""Gaps of 2^38 seconds and more (8,700 years) share the last bucket."""
 
 FIRST_EVENT_BUCKET = GAP_BUCKETS
 """Row of the first event of a history, which has no gap."""
