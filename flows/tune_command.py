@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.workspace import find_project, run_folder
+from tasks.lock import hold
 from tasks.settings import Settings, SettingsError, load_settings, settings_from_dict, write_params
 from tasks.tracking import trials as tracked
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from tasks.tracking.run import RunLog
     from tasks.tuning.study import Search
 
 STORAGE = Path(".assay") / "tuning" / "journal.log"
+LOCK = "search.lock"
 
 
 def tune(
@@ -49,30 +52,16 @@ def tune(
 
     Raises:
         SettingsError: nothing is prepared yet, or no model can be tuned.
+        WorkspaceBusyError: another search runs in the folder.
     """
     folder = _prepared_folder(start, name)
     settings = load_settings(folder / "params.yaml")
     search = make_search(settings, folder / "data" / "prepared", folder / STORAGE, models, trials)
-    parent = tracked.begin_search(settings, folder) if settings.tracking.enabled else None
+    from tasks.tuning.study import best_section
 
-    def tell(model: str, trial: FrozenTrial) -> None:
-        if not as_json:
-            print(describe(model, trial), flush=True)
-        if parent is not None:
-            log_trial(settings, parent, model, trial)
-
-    from tasks.tuning.study import best_section, run_search
-
-    counts = run_search(
-        search,
-        workers=workers,
-        devices=devices or (settings.train.shared.device,),
-        budget=budget,
-        on_trial=tell,
-        spread=_spread_over(cluster, workers),
-    )
-    if parent is not None:
-        tracked.end_search(parent)
+    busy = f"another search runs in {folder}. Wait for it to end, or give more --workers to one."
+    with hold((folder / STORAGE).with_name(LOCK), busy):
+        counts = _searched(settings, folder, search, workers, devices, budget, cluster, as_json)
     found = {model: best_section(search, model) for model in search.models}
     if save is not None:
         write_params(with_sections(settings, {m: s for m, (s, _) in found.items()}), save)
@@ -82,6 +71,47 @@ def tune(
     }
     print(json.dumps(result, indent=1) if as_json else summary(result, save))
     return result
+
+
+def _searched(
+    settings: Settings,
+    folder: Path,
+    search: Search,
+    workers: int,
+    devices: Sequence[str],
+    budget: float,
+    cluster: str,
+    as_json: bool,
+) -> dict[str, int]:
+    """Run what is missing of a search, telling the terminal and MLflow of every trial."""
+    from tasks.tuning.study import run_search
+
+    parent = tracked.begin_search(settings, folder) if settings.tracking.enabled else None
+    counts = run_search(
+        search,
+        workers=workers,
+        devices=devices or (settings.train.shared.device,),
+        budget=budget,
+        on_trial=_reporter(settings, parent, is_quiet=as_json),
+        spread=_spread_over(cluster, workers),
+    )
+    if parent is not None:
+        tracked.end_search(parent)
+    return counts
+
+
+def _reporter(
+    settings: Settings, parent: RunLog | None, *, is_quiet: bool
+) -> Callable[[str, FrozenTrial], None]:
+    """What is told of every trial that ends: a line for the terminal, and a run of MLflow."""
+
+    def tell(model: str, trial: FrozenTrial) -> None:
+        if not is_quiet:
+            print(describe(model, trial), flush=True)
+        if parent is not None:
+            log_trial(settings, parent, model, trial)
+
+    return tell
 
 
 def _spread_over(cluster: str, workers: int) -> Callable[..., int] | None:
@@ -140,7 +170,7 @@ def describe(model: str, trial: FrozenTrial) -> str:
     return f"{model} {trial.number}: {result} after {epochs} epochs, {seconds:.0f} s ({drawn})"
 
 
-def log_trial(settings: Settings, parent: Any, model: str, trial: FrozenTrial) -> None:
+def log_trial(settings: Settings, parent: RunLog, model: str, trial: FrozenTrial) -> None:
     """Log a trial that ended to MLflow."""
     best = max(trial.intermediate_values.values(), default=float("nan"))
     metrics = {"best/val/ndcg_at_10": best} if best == best else {}

@@ -16,10 +16,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks import quiet
-from tasks.lock import refuse_if_busy
+from tasks.lock import refuse_if_busy, stage_lock
+
+if TYPE_CHECKING:
+    from tasks.settings import Settings
 
 quiet.silence_telemetry()
 
@@ -35,10 +38,19 @@ def run_stage(stage: str, workspace: Path, *, model: str = "", seed: int = 0) ->
 
     Raises:
         ValueError: no such stage, or the settings or data can't be used.
+        WorkspaceBusyError: an experiment that did not start this one, or the same stage in another
+            process, runs in the workspace.
     """
     from tasks.settings import load_settings
 
+    refuse_if_busy(workspace)
     settings = load_settings(workspace / "params.yaml")
+    what = f"{stage} {model} seed {seed}" if stage == "train" else stage
+    with stage_lock(workspace, stage, what):
+        return _run(stage, settings, workspace, model, seed)
+
+
+def _run(stage: str, settings: Settings, workspace: Path, model: str, seed: int) -> dict[str, Any]:
     # Imported where used: a stage should not pay for the libraries of the others.
     if stage == "fetch":
         from tasks.data import fetch_stage
@@ -94,7 +106,6 @@ def main(arguments: list[str] | None = None) -> int:
     workspace = Path.cwd()
     try:
         with _ended_like_ctrl_c():
-            refuse_if_busy(workspace)
             result = run_stage(options.stage, workspace, model=options.model, seed=options.seed)
     except KeyboardInterrupt:
         print(f"{options.stage}: interrupted; run the same command to resume.", file=sys.stderr)

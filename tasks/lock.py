@@ -1,7 +1,11 @@
-"""One experiment at a time in a workspace; two at once would mix their results."""
+"""One experiment at a time in a workspace; two at once would mix their results.
+
+Within a workspace one process at a time runs a stage, or a search.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -14,6 +18,9 @@ from filelock import FileLock, Timeout
 
 HOLDER = "ASSAY_LOCK_HOLDER"
 """Environment variable by which the stages an experiment starts know that they belong to it."""
+
+STAGE_SECONDS = 10.0
+"""Time a stage waits for another process: one that was told to end may still write a checkpoint."""
 
 
 class WorkspaceBusyError(OSError):
@@ -70,6 +77,59 @@ def refuse_if_busy(workspace: Path) -> None:
     except Timeout:
         raise WorkspaceBusyError(_busy(workspace)) from None
     lock.release()
+
+
+@contextmanager
+def stage_lock(workspace: Path, stage: str, what: str) -> Iterator[None]:
+    """Hold what one run of a stage writes, so that no second process writes it too.
+
+    Under ``torchrun`` the first process holds it for all, as it alone writes.
+
+    Args:
+        workspace: Folder of the experiment.
+        stage: Name of the stage.
+        what: The stage with its model and seed.
+
+    Raises:
+        WorkspaceBusyError: another process runs the same.
+    """
+    is_helper = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+    if is_helper:
+        yield
+        return
+    # What was asked for may be no model at all, and no file name.
+    digest = hashlib.sha256(what.encode(errors="replace")).hexdigest()[:16]
+    path = workspace / ".assay" / "locks" / f"{stage}-{digest}.lock"
+    busy = (
+        f"another process runs {what} in {workspace}. Wait for it to end; what it leaves is what "
+        "this one would."
+    )
+    with hold(path, busy, seconds=STAGE_SECONDS):
+        yield
+
+
+@contextmanager
+def hold(path: Path, busy: str, *, seconds: float = 2.0) -> Iterator[None]:
+    """Hold a lock file; freed by the system when the process ends.
+
+    Args:
+        path: The file, made where it is missing.
+        busy: What to say when another process holds it.
+        seconds: Time to wait for that one.
+
+    Raises:
+        WorkspaceBusyError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise WorkspaceBusyError(busy) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _holder(workspace: Path) -> dict[str, str]:

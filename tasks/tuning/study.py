@@ -22,6 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from tasks.tuning.journal import mend_journal
 from tasks.tuning.space import drawn_section, tunable
 from tasks.tuning.trial import load_data, run_trial
 
@@ -38,6 +39,10 @@ STARTUP_TRIALS = 10
 """Random draws before the sampler and the pruner learn from results."""
 PATIENT_EPOCHS = 5
 """Epochs no trial is ended before."""
+
+
+class StudyDamagedError(ValueError):
+    """The file that keeps a search holds what no search writes."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,21 @@ def open_study(search: Search, model: str, draw: int = 0) -> optuna.Study:
         model: A model of it.
         draw: Number of the coming trial. Every process opens the study anew, so a sampler seeded
             the same each time would draw the same settings again and again.
+
+    Raises:
+        StudyDamagedError: the file was changed by something else.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(search.storage)))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise StudyDamagedError(
+            f"{search.storage} can't be read ({type(error).__name__}: {error}). Move it away to "
+            "begin the search anew."
+        ) from error
     return optuna.create_study(
         study_name=search.study_name(model),
-        storage=JournalStorage(JournalFileBackend(str(search.storage))),
+        storage=storage,
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(
@@ -131,6 +146,7 @@ def run_search(
             ``workers`` processes here; what runs there has to reach the files of the search.
     """
     search.storage.parent.mkdir(parents=True, exist_ok=True)
+    mend_journal(search.storage)
     left = {model: search.trials - _clear(search, model) for model in search.models}
     first = {model: len(open_study(search, model).trials) for model in search.models}
     jobs = [

@@ -7,9 +7,21 @@ from optuna.trial import FixedTrial, TrialState
 from tasks.data.build import build_prepared
 from tasks.data.recipe import Recipe
 from tasks.settings import Settings
+from tasks.training.observer import EpochReport
 from tasks.training.plan import NonFiniteLossError
+from tasks.tuning.journal import mend_journal
 from tasks.tuning.space import COMMON, OWN, suggest, tunable
-from tasks.tuning.study import Search, best_section, finished, open_study, run_search
+from tasks.tuning.study import (
+    PATIENT_EPOCHS,
+    STARTUP_TRIALS,
+    Search,
+    StudyDamagedError,
+    _work,
+    best_section,
+    finished,
+    open_study,
+    run_search,
+)
 from tasks.tuning.trial import load_data, run_trial
 
 
@@ -145,3 +157,99 @@ def test_training_that_diverges_is_pruned(folder, tmp_path, monkeypatch):
 def test_unknown_model_is_named(folder, tmp_path):
     with pytest.raises(ValueError, match=r"popularity.*gru, lstm"):
         make_search(folder, tmp_path / "journal.log", models=("popularity",))
+
+
+def tear(path, how):
+    content = path.read_bytes()
+    if how == "middle":
+        lines = content.splitlines(keepends=True)
+        lines[len(lines) // 2] = b'{"op_code": \xff\n'
+        path.write_bytes(b"".join(lines))
+    elif how == "zeros":
+        path.write_bytes(content + b"\0" * 50)
+    else:
+        path.write_bytes(content[:-how])
+
+
+@pytest.mark.parametrize("how", [1, 3, 40, 200, "zeros", "middle"])
+def test_file_that_a_power_cut_tore_is_mended(folder, tmp_path, how, caplog):
+    search = make_search(folder, tmp_path / "journal.log", models=("gru",))
+    for value in (0.1, 0.2, 0.3):
+        study = open_study(search, "gru", int(value * 10))
+        trial = study.ask()
+        suggest(trial, "gru", {})
+        study.tell(trial, value)
+    before = search.storage.read_bytes()
+    tear(search.storage, how)
+    torn = search.storage.read_bytes()
+
+    lost = mend_journal(search.storage)
+
+    assert lost > 0
+    assert before.startswith(search.storage.read_bytes())
+    aside = search.storage.with_name("journal.log.damaged")
+    assert (search.storage.read_bytes() + aside.read_bytes()).startswith(torn.rstrip(b"\n"))
+    assert "journal.log was damaged at line" in caplog.text
+    study = open_study(search, "gru")
+    values = [trial.value for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert values == [0.1, 0.2, 0.3][: len(values)]
+    assert len(values) >= (1 if how == "middle" else 2)
+    # What is written next is read again.
+    trial = study.ask()
+    suggest(trial, "gru", {})
+    study.tell(trial, 0.4)
+    assert open_study(search, "gru").trials[-1].value == 0.4
+    assert mend_journal(search.storage) == 0
+
+
+def test_search_mends_its_file_before_it_goes_on(folder, tmp_path):
+    search = make_search(folder, tmp_path / "journal.log", models=("gru",), trials=1)
+    assert run_search(search) == {"gru": 1}
+    tear(search.storage, "zeros")
+
+    assert run_search(search) == {"gru": 1}
+    assert (tmp_path / "journal.log.damaged").is_file()
+
+
+def test_file_of_something_else_is_named(folder, tmp_path):
+    search = make_search(folder, tmp_path / "journal.log", models=("gru",))
+    search.storage.write_text('{"op_code": 4, "worker_id": "w"}\n')
+    with pytest.raises(StudyDamagedError, match=r"journal\.log can.t be read.*Move it away"):
+        open_study(search, "gru")
+
+
+@pytest.mark.parametrize(
+    ("value", "ended_at"), [(0.1, PATIENT_EPOCHS), (0.9, None)], ids=["hopeless", "best"]
+)
+def test_hopeless_trial_is_ended_early(folder, tmp_path, monkeypatch, value, ended_at):
+    search = make_search(folder, tmp_path / "journal.log", models=("gru",))
+    for number in range(STARTUP_TRIALS):
+        study = open_study(search, "gru", number)
+        earlier = study.ask()
+        suggest(earlier, "gru", {})
+        for epoch in range(1, 11):
+            earlier.report(0.5, epoch)
+        study.tell(earlier, 0.5)
+    told = []
+
+    class Record:
+        best_epoch, best_value = 10, value
+
+    def train(parts, plan, *, observers):
+        for epoch in range(1, 11):
+            told.append(epoch)
+            report = EpochReport(epoch, epoch, {"val/ndcg_at_10": value}, epoch == 1)
+            for observer in observers:
+                observer.on_epoch(report)
+        return Record
+
+    monkeypatch.setattr("tasks.tuning.trial.train", train)
+    monkeypatch.setattr("tasks.tuning.study._worker", {"device": "cpu", "data": load_data(folder)})
+
+    _, number = _work(search, "gru", STARTUP_TRIALS)
+
+    found = open_study(search, "gru").trials[number]
+    assert found.state == (TrialState.PRUNED if ended_at else TrialState.COMPLETE)
+    assert told[-1] == (ended_at or 10)
+    assert sorted(found.intermediate_values) == told
+    assert len(finished(open_study(search, "gru"))) == STARTUP_TRIALS + 1
