@@ -7,6 +7,7 @@ its own that shares the project's cache, so stages whose inputs are the same are
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import logging
@@ -16,10 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.data.sources import FILE, SOURCES
 from tasks.settings import (
     Settings,
     SettingsError,
     apply_overrides,
+    origin_of,
     read_params,
     settings_from_dict,
     write_params,
@@ -85,7 +88,8 @@ def open_workspace(
     project = find_project(start)
     overrides = list(overrides)
     source = params if params is not None else project / "params.yaml"
-    settings = settings_from_dict(apply_overrides(read_params(source), overrides), str(source))
+    values = apply_overrides(read_params(source), overrides)
+    settings = settings_from_dict(values, origin_of(source, overrides))
     if params is None and not overrides and not name:
         return Workspace(project, settings, project)
     settings = _absolute_data_path(settings, start)
@@ -99,7 +103,13 @@ def _absolute_data_path(settings: Settings, start: Path) -> Settings:
         return settings
     path = (start / settings.data.path).resolve()
     if not path.is_file():
-        raise SettingsError(f"data.path is {settings.data.path!r}; no such file ({path}).")
+        names = [source.name for source in SOURCES if source is not FILE]
+        close = difflib.get_close_matches(settings.data.path, names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise SettingsError(
+            f"data.path is {settings.data.path!r}; no such file ({path}), and no source of that "
+            f"name; sources are {', '.join(names)}.{hint}"
+        )
     data = settings.data.model_copy(update={"path": str(path)})
     return settings.model_copy(update={"data": data})
 

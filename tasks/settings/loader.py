@@ -6,8 +6,9 @@ import difflib
 import io
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,22 @@ def settings_from_dict(params: dict[str, Any], origin: str = "settings") -> Sett
     try:
         return Settings.model_validate_json(text, strict=True)
     except ValidationError as error:
-        lines = [_describe(problem) for problem in error.errors()]
+        lines = [_describe(problem) for problem in _causes(error.errors())]
         head = f"{origin} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:"
         raise SettingsError("\n".join([head, *(f"  - {line}" for line in lines)])) from None
+
+
+def _causes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out lists that are too short only because of a problem with one of their entries."""
+
+    def follows(problem: ErrorDetails) -> bool:
+        depth = len(problem["loc"])
+        inside = (p["loc"] for p in problems if len(p["loc"]) > depth)
+        return problem["type"] == "too_short" and any(
+            place[:depth] == problem["loc"] for place in inside
+        )
+
+    return [problem for problem in problems if not follows(problem)]
 
 
 def _describe(problem: ErrorDetails) -> str:
@@ -176,7 +190,12 @@ def _describe(problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{path}: {message}"
-    return f"{path} is {problem['input']!r:.200}; {message[0].lower()}{message[1:]}."
+    hint = ""
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        close = difflib.get_close_matches(problem["input"], choices, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{path} is {problem['input']!r:.200}; {message[0].lower()}{message[1:]}.{hint}"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -199,7 +218,19 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Settings:
     Raises:
         SettingsError: the file, an override or a value can't be used.
     """
-    return settings_from_dict(apply_overrides(read_params(path), overrides), str(path))
+    overrides = list(overrides)
+    return settings_from_dict(
+        apply_overrides(read_params(path), overrides), origin_of(path, overrides)
+    )
+
+
+def origin_of(path: Path, overrides: Collection[str]) -> str:
+    """Return what settings were read from, for messages.
+
+    >>> origin_of(Path("params.yaml"), ["train.xlstm.num_heads=2"])
+    'params.yaml with what the command overrides'
+    """
+    return f"{path} with what the command overrides" if overrides else str(path)
 
 
 def write_params(settings: Settings, path: Path) -> None:

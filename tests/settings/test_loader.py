@@ -67,6 +67,8 @@ def test_every_problem_is_reported_at_once_with_its_path(tmp_path: Path) -> None
         ("train: {gru: }", "train.gru is None"),
         ("train: 7", "train is 7"),
         ("experiment: {models: [gru, bert]}", "experiment.models.1 is 'bert'"),
+        ("experiment: {models: [xlstmm]}", "Did you mean 'xlstm'?"),
+        ("experiment: {models: [bert]}", "has 1 problem:"),
         ("experiment: {models: []}", "experiment.models"),
         ("experiment: {seeds: [-1]}", "negative seed"),
         ("evaluate: {cutoffs: [5]}", "10 included"),
