@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,18 +32,39 @@ CLOSED = 0.5
 BEHIND = 0.5
 CERTAIN = 0.01
 SEEDS = 2
+Z_95 = 1.96
+"""Standard errors on either side of a mean that make an interval of 95 %."""
+
+
+@dataclass(frozen=True)
+class RungGain:
+    """What a rung gains over popularity, and how far it is from the full one, paired over users."""
+
+    rung: str
+    share: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Which part stands in the way, by training."""
+    """Which part stands in the way, by training.
 
-    full: float = quantity("gain of the finished training per gain of transition counts")
+    Attributes:
+        gains: Of every rung: gain over popularity, and the 95 % interval of its distance from the
+            full one; all per gain of transition counts, means over seeds.
+    """
+
+    full: float = quantity("gain of the full model per gain of transition counts")
     plain: float = quantity("gain of the plain LSTM rung per gain of transition counts")
     starts_at: str = quantity("first rung that closes half of the gap, '' where there is no gap")
-    num_trained: int = quantity("rungs trained")
+    num_trained: int = quantity("trainings")
     p_behind: float = quantity("chance of so low a gain if it were half of the plain LSTM's")
-    gains: tuple[tuple[str, float], ...] = ()
+    gains: tuple[RungGain, ...] = ()
+    told: tuple[str, ...] = quantity(
+        "rung: gain per gain of transition counts, and 95 % interval of its distance from full",
+        default=(),
+    )
 
 
 def rung_subject(probe: Probe, rung: str) -> Subject:
@@ -79,7 +100,7 @@ def declared_at(declared: Declared, settings: dict[str, Any]) -> Declared:
 
 
 def measure(probe: Probe) -> Ladder:
-    """Train the plain rung; only where the full model is far behind, climb down to the cause."""
+    """Train every rung; where the full model is far behind, say where learning starts."""
     probe.require("deep")
     if find_stack(probe.model()) is None:
         raise NotApplicableError("the model holds no xLSTM stack to strip down")
@@ -89,42 +110,52 @@ def measure(probe: Probe) -> Ladder:
             "transition counts rank no better than popularity: there is no order to learn"
         )
     simple = probe.evidence(simple_models.measure)
-    scale = simple.transitions - simple.popularity
     finished = gains(model_ranks(probe, probe.model(trained=True), probe.data.test, simple.index))
-    own = finished - simple.popularity_gains
-    plain = _mean_gain(probe, PLAIN)
-    shares = {PLAIN: float(plain.mean()) / scale}
-    p_behind = chance_of_mean_below(own - BEHIND * plain)
-    starts_at = ""
-    if p_behind <= CERTAIN:
-        # The finished training may have been unlucky: the full rung is trained like the others.
-        own = max(own, _mean_gain(probe, RUNGS[0]), key=lambda gain: float(gain.mean()))
-        shares[RUNGS[0]] = float(own.mean()) / scale
-        p_behind = chance_of_mean_below(own - BEHIND * plain)
-    if p_behind <= CERTAIN:
-        starts_at = _climb(own, plain, lambda rung: _mean_gain(probe, rung), shares, scale)
-    return Ladder(
-        full=float(own.mean()) / scale,
-        plain=shares[PLAIN],
-        starts_at=starts_at,
-        num_trained=len(shares),
-        p_behind=p_behind,
-        gains=tuple(shares.items()),
+    by_rung = {rung: _mean_gain(probe, rung) for rung in RUNGS}
+    # A single training may have been unlucky: the better of the finished one and its rung counts.
+    both = (finished - simple.popularity_gains, by_rung[RUNGS[0]])
+    return compare_rungs(
+        max(both, key=lambda gain: float(gain.mean())),
+        by_rung,
+        simple.transitions - simple.popularity,
     )
 
 
-def _climb(
-    full: np.ndarray,
-    plain: np.ndarray,
-    gain_of: Callable[[str], np.ndarray],
-    shares: dict[str, float],
-    scale: float,
-) -> str:
+def compare_rungs(own: np.ndarray, by_rung: Mapping[str, np.ndarray], scale: float) -> Ladder:
+    """Put the rungs beside the full model.
+
+    Args:
+        own: Gain over popularity of the full model per test user, (E,).
+        by_rung: The same of every rung, top first.
+        scale: Mean gain of transition counts.
+    """
+    plain = by_rung[PLAIN]
+    p_behind = chance_of_mean_below(own - BEHIND * plain)
+    rungs = tuple(_beside(rung, gain, by_rung[RUNGS[0]], scale) for rung, gain in by_rung.items())
+    return Ladder(
+        full=float(own.mean()) / scale,
+        plain=float(plain.mean()) / scale,
+        starts_at=_climb(own, by_rung) if p_behind <= CERTAIN else "",
+        num_trained=SEEDS * len(by_rung),
+        p_behind=p_behind,
+        gains=rungs,
+        told=tuple(f"{r.rung}: {r.share:.2f} ({r.low:+.2f} to {r.high:+.2f})" for r in rungs),
+    )
+
+
+def _beside(rung: str, gain: np.ndarray, full: np.ndarray, scale: float) -> RungGain:
+    apart = gain - full
+    error = float(apart.std(ddof=1)) / len(apart) ** 0.5 if len(apart) > 1 else math.inf
+    low, high = (float(apart.mean()) + sign * Z_95 * error for sign in (-1, 1))
+    return RungGain(rung, float(gain.mean()) / scale, low / scale, high / scale)
+
+
+def _climb(full: np.ndarray, by_rung: Mapping[str, np.ndarray]) -> str:
     """Return the first rung down that closes half of the gap, certainly; the plain one at last."""
+    gap = float(by_rung[PLAIN].mean() - full.mean())
     for rung in RUNGS[1 : RUNGS.index(PLAIN)]:
-        gain = gain_of(rung)
-        shares[rung] = float(gain.mean()) / scale
-        closed = float(gain.mean() - full.mean()) >= CLOSED * float(plain.mean() - full.mean())
+        gain = by_rung[rung]
+        closed = float(gain.mean() - full.mean()) >= CLOSED * gap
         if closed and chance_of_mean_below(full - gain) <= CERTAIN:
             return rung
     return PLAIN

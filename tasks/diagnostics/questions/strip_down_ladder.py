@@ -1,14 +1,15 @@
 """X25. Where does learning start as the xLSTM is stripped down, part by part?
 
 Reads: the full model and the rungs below it: without mLSTM, without sLSTM, sigmoid gates, no
-normaliser, no convolution, no residual and norm, plain LSTM. At every rung the exact questions
-about cells, residuals, flow and states; trainings by the program's own steps, two seeds each. Deep:
-two trainings where the full model is not behind, up to eighteen where it is.
+normaliser, no convolution, no residual and norm, plain LSTM, plain RNN. At every rung all exact
+questions, and where none about the stack is red for the full model, trainings by the program's own
+steps, two seeds each. Deep: eighteen trainings.
 
-Rule: where an exact question is red for the full model, the first rung at which all that were red
-are quiet names the part that was taken away. Where the full model makes less than half of the gain
-of the plain LSTM (paired over users), the first rung that closes half of that gap names the part
-that stands in the way of learning. The two localise independently; both are reported.
+Rule: where an exact question about cells, residuals, flow or states is red for the full model, the
+first rung at which all that were red are quiet names the part that was taken away. Where the full
+model makes less than half of the gain of the plain LSTM (paired over users), the first rung that
+closes half of that gap names the part that stands in the way of learning. The two localise
+independently; both are reported.
 
 Limits: zero red questions; half of the gap and of the gain, tested at 1 %.
 
@@ -47,7 +48,7 @@ EXACT = (
     cells_follow_equations.QUESTION,
     gradients_survive_time.QUESTION,
 )
-"""Questions about the stack that need no training."""
+"""Questions about the stack that need no training, and that decide; the others are told."""
 
 LIMITS = {
     "red": Limit(0, "identities hold on every rung"),
@@ -61,25 +62,26 @@ TAKEN: dict[str, Stage] = {"no_residual_no_norm": "residual"}
 class Evidence:
     """Both ways down."""
 
-    red: tuple[str, ...] = quantity("exact questions red for the full model")
+    red: tuple[str, ...] = quantity("exact questions about the stack red for the full model")
     quiet_at: str = quantity("first rung at which all of them are quiet, '' for none")
     ladder: Ladder | None = None
     lacking: str = ""
     no_order: str = ""
+    reds: tuple[str, ...] = quantity("rung: all its exact questions that are red", default=())
 
 
 def measure(probe: Probe) -> Evidence:
     """Ask the exact questions down the rungs where one is red; then train."""
     probe.require("deep")
-    red = red_questions(Probe(rung_subject(probe, RUNGS[0]), seed=probe.seed), EXACT)
-    quiet_at = ""
-    if red:
-        asked = tuple(question for question in EXACT if question.id in red)
-        for rung in RUNGS[1:]:
-            inner = Probe(rung_subject(probe, rung), seed=probe.seed)
-            if not red_questions(inner, asked):
-                quiet_at = rung
-                break
+    reds = {
+        rung: red_questions(Probe(rung_subject(probe, rung), seed=probe.seed), exact_questions())
+        for rung in RUNGS
+    }
+    about = {question.id for question in EXACT}
+    red = tuple(id for id in reds[RUNGS[0]] if id in about)
+    quiet = (rung for rung in RUNGS[1:] if not set(red) & set(reds[rung]))
+    quiet_at = next(quiet, "") if red else ""
+    told = tuple(f"{rung}: {', '.join(found) or 'none'}" for rung, found in reds.items())
     try:
         # A rung with an exact fault needs no training to be told apart.
         trained = None if red else probe.evidence(ladder.measure)
@@ -88,7 +90,14 @@ def measure(probe: Probe) -> Evidence:
         trained, lacking, no_order = None, str(problem), ""
     except NotApplicableError as problem:
         trained, lacking, no_order = None, "", str(problem)
-    return Evidence(red, quiet_at, trained, lacking, no_order)
+    return Evidence(red, quiet_at, trained, lacking, no_order, told)
+
+
+def exact_questions() -> tuple[Question, ...]:
+    """Return all questions that need no training, this one's own list among them."""
+    from tasks.diagnostics.questions import QUESTIONS
+
+    return tuple(question for question in QUESTIONS if question.mode == "exact")
 
 
 def red_questions(probe: Probe, questions: tuple[Question, ...]) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ BY_HAND: dict[str, Any] = {
     "xlstm_overfits_one_user": xlstm_overfits_one_user.Evidence(MEMORISED, None),
     "baseline_confirms_pipeline": Anchor(0.9, 1.0, 0.5, 0.1, 600),
     "lstm_learns": PlainLSTM(0.8, 1.0, None, 0.9, 1e-9, 600),
-    "strip_down_ladder": strip_down_ladder.Evidence((), "", Ladder(0.8, 0.8, "", 2, 0.9)),
+    "strip_down_ladder": strip_down_ladder.Evidence((), "", Ladder(0.8, 0.8, "", 18, 0.9)),
 }
 every_question = pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
 
