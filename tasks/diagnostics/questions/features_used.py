@@ -1,14 +1,14 @@
 """X12. Does the trained model use the items, their order and their times?
 
 Reads: ranks of test targets from histories as they are, with every item renamed, with events in
-random order, and with time gaps in random order; the same for transition counts; the influence of
-the last event's time on scores.
+random order, and with time gaps in random order; the same for transition counts, three draws of
+each; the influence of the last event's time on scores.
 
 Rule: what spoils the histories has to cost the model at least a fifth of what it costs counting by
-the last item (paired over users). Where it costs counting nothing, the data do not need it, and
-nothing is judged. A declared time feature reaches the score after its event and no earlier one
-(identities, before any training); one whose gaps can be shuffled for free is suspect. That a model
-reads no times is seen by moving them.
+the last item (paired over users, the middle draw). Where it costs counting nothing, the data do not
+need it, and nothing is judged. A declared time feature reaches the score after its event and no
+earlier one (identities, before any training); one whose gaps can be shuffled for free is suspect.
+That a model reads no times is seen by moving them.
 
 Limits: a fifth of the loss of counting, tested one-sided; healthy trainings measured 0.7 and more.
 1e-6 is float32 resolution, 1e-4 its rounding with room. Two standard errors for times: they are a
