@@ -7,7 +7,12 @@ import os
 import re
 from collections.abc import Mapping
 
-SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.I)
+SECRET_NAMES = re.compile(
+    r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS(?:_|$)|CREDENTIAL|AUTH_STRING|BASIC_?AUTH"
+    r"|CONNECTION_?STRING|WEBHOOK|COOKIE"
+    r"|(?:API|ACCESS|PRIVATE|SIGNING|ENCRYPTION|STORAGE|ACCOUNT|MASTER)_?KEY",
+    re.I,
+)
 IN_ADDRESS = re.compile(r"(?<=://)[^/@\s\"']+@")
 MIN_LENGTH = 6
 """Shorter values would be found in innocent text."""
@@ -28,7 +33,11 @@ def hide_secrets(text: str, environment: Mapping[str, str] | None = None) -> str
     """
     text = IN_ADDRESS.sub(f"{HIDDEN}@", text)
     for name, value in (os.environ if environment is None else environment).items():
-        if len(value) >= MIN_LENGTH and SECRET_NAMES.search(name):
-            for form in (value, json.dumps(value)[1:-1]):
-                text = text.replace(form, HIDDEN)
+        if len(value) < MIN_LENGTH or not SECRET_NAMES.search(name):
+            continue
+        # Whole where it stands whole; keys of many lines are also logged line by line.
+        for part in (value, *value.splitlines()):
+            if len(part) >= MIN_LENGTH:
+                for form in (part, json.dumps(part)[1:-1]):
+                    text = text.replace(form, HIDDEN)
     return text
