@@ -39,7 +39,8 @@ def diagnose(
 
     Args:
         model: A module from item ids (B, S) to scores (B, S, V) or (B, V) or hidden states, or a
-            function that builds one, or an `OwnProgram`. V is num_items + 1; column 0 is padding.
+            function that builds one, or an `OwnProgram`. V is num_items + 1, column 0 being that
+            of padding, or num_items.
         subject: A subject put together by hand, instead of a model.
         log: Raw log; a small made-up one where neither it nor `prepared` is given.
         prepared: Prepared data of one's own.
