@@ -67,6 +67,7 @@ def cure_check(
     remedies: Remedies,
     name: str,
     change: str,
+    limit: Limit,
     stage: Stage,
     *advice: str,
     explained_by: tuple[Stage, ...] = (),
@@ -77,6 +78,7 @@ def cure_check(
         remedies: From `look_for_cures`.
         name: Field of `Cures`.
         change: The change, to go on after "reached".
+        limit: What counts as a cure.
         stage: Where the fault is when the change cures.
         advice: What to do then.
         explained_by: Further stages whose faults let this change cure.
@@ -86,7 +88,7 @@ def cure_check(
         name=f"gain of transition counts reached {change}, where the finished training has none",
         value=value,
         unit="",
-        limit=CURE_LIMIT,
+        limit=limit,
         stage=stage,
         rule="intervention",
         missing=remedies.missing or "no trial: an earlier one cured, and is reported elsewhere",

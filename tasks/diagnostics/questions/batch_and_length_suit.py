@@ -158,10 +158,10 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
             evidence.remedies,
             "longer",
             "by four times as many steps",
+            limits["longer"],
             "batching",
             "raise train.shared.max_epochs, or patience if it ended the training",
         ),
-        limit=limits["longer"],
         breach="faulty" if _cured(evidence) else "suspect",
     )
     held = _held(evidence, limits)
@@ -197,7 +197,7 @@ def _held(evidence: Evidence, limits: Limits) -> tuple[Check, ...]:
     never = exact(
         "number of training sequences that none of three epochs holds",
         epoch.never_seen if epoch else None,
-        Limit(epoch.by_chance if epoch else 0, limits["never"].source),
+        Limit(limits["never"].value + (epoch.by_chance if epoch else 0), limits["never"].source),
         "batching",
         "shuffle before an incomplete batch is dropped, anew in every epoch",
         unit="sequences",

@@ -109,6 +109,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         evidence.remedies,
         "smaller_batches",
         "by batches an eighth as large",
+        limits["cured"],
         "batching",
         "lower train.shared.batch_size by a factor of 8",
     )
@@ -116,6 +117,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         evidence.remedies,
         "larger_batches",
         "by batches eight times as large",
+        limits["cured"],
         "batching",
         "raise train.shared.batch_size by a factor of 8",
     )

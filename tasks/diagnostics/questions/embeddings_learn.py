@@ -34,7 +34,6 @@ from tasks.diagnostics.question import Limits, Question
 LIMITS = {
     "count": Limit(0, "identity: rows are distinct and follow their own events"),
     "same": Limit(0.01, "identity; 1 % covers equal rows by rounding in tiny models"),
-    "padding": Limit(1e-6, "identity: the padding row is no item"),
     "excess": Limit(1.0, "E[cross-entropy] = ln V + var/2: one nat is a logit deviation of 1.4"),
     "deficit": Limit(-0.1, "an untrained model knows nothing of its targets"),
 }

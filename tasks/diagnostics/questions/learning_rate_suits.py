@@ -104,6 +104,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         evidence.remedies,
         "other_rate",
         "at another learning rate",
+        limits["cured"],
         "learning_rate",
         f"try {rate or 10:g} times train.<model>.learning_rate",
         explained_by=("batching",),

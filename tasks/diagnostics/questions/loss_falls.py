@@ -111,6 +111,7 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         evidence.remedies,
         "again",
         "by the program's own steps at a constant rate",
+        limits["cured"],
         "learning_rate",
         "compare the rate of every step, the epoch training ended and the weights it kept",
         explained_by=("metric",),

@@ -27,7 +27,6 @@ from tasks.diagnostics.question import Limits, Question, quantity
 LIMITS = {
     "empty": Limit(0, "identity: a row without events teaches nothing"),
     "short": Limit(0.25, "rows of one pair carry no order"),
-    "dropped": Limit(0.0, "declared fewest events of a user"),
 }
 
 
