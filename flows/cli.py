@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import recommend_cli
+from flows.data_cli import data_app
 from flows.fault_cli import faults_app
 from tasks import quiet
 
@@ -27,7 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(no_args_is_help=True, help="Look at data sources and logs.")
 app.add_typer(data_app, name="data")
 app.add_typer(faults_app, name="faults")
 recommend_cli.register(app)
@@ -45,7 +45,10 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal."""
 RESUMABLE = (("run",), ("stage", "train"), ("tune",), ("faults", "run"))
 """Commands that find what an interrupted one of the same kind left."""
-RunNames = Annotated[list[str] | None, typer.Argument(help="Names below runs/, or 'project'.")]
+RunNames = Annotated[
+    list[str] | None,
+    typer.Argument(help="Names below runs/, or 'project'; all finished runs by default."),
+]
 
 
 @app.command()
@@ -53,7 +56,9 @@ def run(
     overrides: Overrides = None,
     params: ParamsFile = None,
     name: RunName = "",
-    seeds: Annotated[int, typer.Option(min=0, help="Train with seeds 0 .. N-1.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=0, help="Train with seeds 0 .. N-1; 0 takes experiment.seeds.")
+    ] = 0,
     data: Annotated[
         str, typer.Option(help="A log file, or the name of a source such as 'synthetic'.")
     ] = "",
@@ -125,10 +130,13 @@ def diagnose(
     model: Annotated[
         str, typer.Option(help="Your own model, package.module:build, instead of a run.")
     ] = "",
-    num_items: Annotated[int, typer.Option(min=10, help="Catalogue of --model.")] = 100,
+    num_items: Annotated[
+        int, typer.Option(min=10, help="Items of the made-up log: as many as --model knows.")
+    ] = 100,
     deep: Annotated[bool, typer.Option("--deep", help="Also train models to find out.")] = False,
     fail_on: Annotated[
-        str, typer.Option(help="Exit with 1 at this verdict: never, suspect or faulty.")
+        str,
+        typer.Option(help="Exit with 1 at suspect, faulty or never; diagnose.fail_on by default."),
     ] = "",
     only: Annotated[
         list[str] | None, typer.Option(help="Ask only this question, G14 or its id (repeatable).")
@@ -151,7 +159,8 @@ def diagnose(
 def tune(
     name: RunName = "",
     models: Annotated[
-        list[str] | None, typer.Option("--model", help="A neural model (repeatable).")
+        list[str] | None,
+        typer.Option("--model", help="A neural model (repeatable); the experiment's by default."),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials per model.")] = 20,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
@@ -183,13 +192,8 @@ def tune(
 
 
 @app.command()
-def compare(
-    runs: Annotated[
-        list[str] | None, typer.Argument(help="Names below runs/, or 'project'.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Compare runs side by side: settings that differ, metrics, verdicts."""
+def compare(runs: RunNames = None, as_json: Json = False) -> None:
+    """Compare runs side by side: settings that differ, metrics, verdicts; also as a page."""
     from flows import compare_runs
 
     compare_runs.compare(Path.cwd(), runs or [], as_json)
@@ -198,7 +202,10 @@ def compare(
 @app.command()
 def ui(
     tool: Annotated[str, typer.Argument(help="mlflow or prefect")] = "mlflow",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1.")] = 0,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: mlflow 5000, prefect 4200."),
+    ] = 0,
 ) -> None:
     """Start the MLflow or Prefect user interface on this machine only."""
     from flows import launch
@@ -216,38 +223,6 @@ def clean(
     from flows import clean as cleaning
 
     cleaning.clean(Path.cwd(), keep, yes, as_json)
-
-
-@data_app.command("list")
-def data_list(as_json: Json = False) -> None:
-    """List the named sources with their sizes and licences."""
-    from flows import data_commands
-
-    data_commands.list_sources(as_json)
-
-
-@data_app.command("preview")
-def data_preview(
-    path: Annotated[Path, typer.Argument(help="A log file.")],
-    rows: Annotated[int, typer.Option(min=1, max=1000, help="Rows to show.")] = 5,
-    as_json: Json = False,
-) -> None:
-    """Show what would be read from a log: format, columns, time unit, first rows."""
-    from flows import data_commands
-
-    data_commands.preview(path, rows, as_json)
-
-
-@data_app.command("example")
-def data_example(
-    path: Annotated[Path, typer.Argument(help="CSV file to write.")],
-    users: Annotated[int, typer.Option(min=10, max=100_000, help="Users in the log.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Seed; the same one gives the same log.")] = 0,
-) -> None:
-    """Write a small made-up log to try things with: columns user, item and time."""
-    from flows import data_commands
-
-    data_commands.write_example(path, users, seed)
 
 
 def _interrupted(arguments: list[str]) -> str:

@@ -22,8 +22,10 @@ Batch = Annotated[
 Output = Annotated[
     Path | None, typer.Option("--output", help="Write .csv or .jsonl instead of printing.")
 ]
-Model = Annotated[str, typer.Option("--model", help="A trained model; the best by validation.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the model; the best one.")]
+Model = Annotated[
+    str, typer.Option("--model", help="A trained model; by default the best by validation.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the model; by default the best.")]
 Run = Annotated[str, typer.Option("--run", help="Name of the run's folder below runs/.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -90,9 +92,11 @@ def export(
     run: Run = "",
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Folder to write to; artifacts/export/MODEL_seed_S."),
+        typer.Option(
+            "--output", help="Folder to write to; by default artifacts/export/MODEL_seed_S."
+        ),
     ] = None,
-    kind: Annotated[str, typer.Option("--format", help="torch-export")] = "torch-export",
+    kind: Annotated[str, typer.Option("--format", help="Only torch-export.")] = "torch-export",
     to_mlflow: Annotated[
         bool, typer.Option("--mlflow", help="Also log it to the model's MLflow run.")
     ] = False,
