@@ -21,6 +21,8 @@ MARK_COLOUR = "#8a94a3"
 """Dashed lines that are no limit."""
 
 DASHES = [4, 4]
+EDGE = 12
+"""Pixels between the outermost limit and the edge of a plot."""
 CHART_HEIGHT = 220
 
 
@@ -83,7 +85,10 @@ def line_chart(
     import altair as alt
 
     scale = alt.Scale(type="log") if log_y else alt.Scale(zero=False)
-    across = alt.Scale(type="log", nice=False) if log_x else alt.Scale(zero=False, nice=False)
+    # Room beside the data, so that a limit at the edge is not taken for the axis.
+    room = {"padding": EDGE} if at_x else {}
+    across = alt.Scale(type="log", nice=False, **room) if log_x else None
+    across = across or alt.Scale(zero=False, nice=False)
     base = (
         alt.Chart(alt.Data(values=list(rows)))
         .mark_line(point=alt.OverlayMarkDef(size=18))
@@ -215,7 +220,9 @@ def colours_of(values: Sequence[str]) -> list[str]:
     """
     own = dict(zip(DISPLAY_NAMES.values(), MODEL_COLOURS, strict=True))
     taken = {own[value] for value in values if value in own}
-    free = [colour for colour in MODEL_COLOURS if colour not in taken] or list(MODEL_COLOURS)
+    # What is no model never looks like a limit.
+    usual = [colour for colour in MODEL_COLOURS if colour != LIMIT_COLOUR]
+    free = [colour for colour in usual if colour not in taken] or usual
     others = [value for value in values if value not in own]
     rest = {value: free[place % len(free)] for place, value in enumerate(others)}
     return [own.get(value) or rest[value] for value in values]

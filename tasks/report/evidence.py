@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tasks.report import data_plots, inside_plots
-from tasks.report.charts import LIMIT_COLOUR, MODEL_COLOURS, Chart, Row, line_chart, themed
+from tasks.report.charts import (
+    EDGE,
+    LIMIT_COLOUR,
+    MODEL_COLOURS,
+    Chart,
+    Row,
+    line_chart,
+    themed,
+)
 from tasks.report.curves import SHUT_GATE, part_chart, step_chart
 from tasks.report.drawn_limits import limit_of, loss_limit
 from tasks.report.headline import display
@@ -88,7 +96,9 @@ def _share_spec(rows: Sequence[Row]) -> dict[str, Any]:
     data = alt.Chart(alt.Data(values=list(rows)))
     y = alt.Y("check:N", title="row", sort=[row["check"] for row in rows])
     axis = alt.Axis(format="~g", labelOverlap=True, tickCount=6)
-    x = alt.X("share:Q", title="share of the limit (log)", scale=alt.Scale(type="log"), axis=axis)
+    # Room beside the data, so that the limit at the edge is not taken for the axis.
+    scale = alt.Scale(type="log", nice=False, padding=EDGE)
+    x = alt.X("share:Q", title="share of the limit (log)", scale=scale, axis=axis)
     tooltip = ["check:N", "name:N", alt.Tooltip("share:Q", format=".3g"), "verdict:N"]
     points = data.mark_point(filled=True, size=90, color=MODEL_COLOURS[0]).encode(
         x=x, y=y, tooltip=tooltip

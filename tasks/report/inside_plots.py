@@ -40,7 +40,7 @@ def order_chart(id: str, rows: Sequence[Row]) -> Chart:
 def lags_chart(id: str, rows: Sequence[Row], *, floor: float | None = None) -> Chart:
     """Gradient by time lag."""
     shown = [{**row, "line": _line_of(row)} for row in rows if (row["value"] or 0) > 0]
-    limit = "" if floor is None else f" The level dashed line is the limit, {floor:.0e}."
+    limit = "" if floor is None else f" The level dashed line is the limit, {floor:g}."
     return line_chart(
         id,
         "Gradient of the last scores by the embedding of the event so many places before it, "
@@ -127,7 +127,7 @@ def spectrum_chart(id: str, rows: Sequence[Row]) -> Chart:
 
 def map_chart(id: str, rows: Sequence[Row], reach: float | None = None) -> Chart:
     """Items by the two main components of their embeddings."""
-    circle = " Before training, 95 % of them would lie within the dashed circle."
+    circle = " Before training, 95 % of them would lie within the dashed ring."
     caption = (
         f"{display(rows[0]['model'])}: the {len(rows):,} most popular items by the two main "
         "components of their embeddings, coloured by popularity. Point at one for its name."
@@ -139,7 +139,7 @@ def map_chart(id: str, rows: Sequence[Row], reach: float | None = None) -> Chart
 
 def paths_chart(id: str, rows: Sequence[Row], reach: float | None = None) -> Chart:
     """Hidden states of a few users, event by event."""
-    circle = " 95 % of the states of many users lie within the dashed circle."
+    circle = " 95 % of the states of many users lie within the dashed ring."
     caption = (
         f"{display(rows[0]['model'])}: how the hidden state of a few users moves over their latest "
         "events, on the two main components of all states; later events are larger."

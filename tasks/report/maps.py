@@ -9,6 +9,7 @@ from typing import Any
 from tasks.report.charts import (
     CHART_HEIGHT,
     DASHES,
+    EDGE,
     LIMIT_COLOUR,
     MODEL_COLOURS,
     Chart,
@@ -68,7 +69,7 @@ def heat_map(
     marked = [row for row in rows if framed and row[framed]]
     if marked:
         frame = alt.Chart(alt.Data(values=marked)).mark_rect(
-            fillOpacity=0, stroke=LIMIT_COLOUR, strokeWidth=1.5
+            fillOpacity=0, stroke=LIMIT_COLOUR, strokeWidth=2
         )
         base = base + frame.encode(x=f"{x}:O", y=alt.Y(f"{y}:O", sort=lines))
     height = min(max(CELL * len(lines), 80), 2 * CHART_HEIGHT)
@@ -87,7 +88,7 @@ def cloud(
 ) -> Chart:
     """Points at x and y, coloured by a number on a log scale; ``label`` shows when pointed at.
 
-    A dashed circle around the middle may have a radius in the unit of both axes.
+    A dashed ring around the middle may have a radius, in the unit of both axes.
     """
     import altair as alt
 
@@ -137,7 +138,7 @@ def paths(
 ) -> Chart:
     """Connected points at x and y in the order of ``position``; one path per value of ``who``.
 
-    A dashed circle around the middle may have a radius in the unit of both axes.
+    A dashed ring around the middle may have a radius, in the unit of both axes.
     """
     import altair as alt
 
@@ -149,7 +150,7 @@ def paths(
         f"{who}:N",
         title=who,
         scale=alt.Scale(domain=names, range=colours),
-        legend=alt.Legend(orient="bottom", columns=3, labelLimit=120),
+        legend=alt.Legend(orient="bottom", columns=3, labelLimit=120, symbolOpacity=1),
     )
     data = alt.Chart(alt.Data(values=list(rows)))
     line = data.mark_line(opacity=0.5).encode(x=x, y=y, color=colour, order="position:Q")
@@ -176,7 +177,7 @@ def histogram(
     """Bars from ``low`` to ``high`` as high as ``users``, on a log axis, with dashed lines."""
     import altair as alt
 
-    axis = alt.Scale(type="log", nice=False)
+    axis = alt.Scale(type="log", nice=False, **({"padding": EDGE} if at_x else {}))
     bars = (
         alt.Chart(alt.Data(values=list(rows)))
         .mark_bar(color=MODEL_COLOURS[0], binSpacing=1)

@@ -80,11 +80,9 @@ def _reading_charts(number: int, rows: Sequence[Row]) -> list[Chart]:
 
 
 def _is_shut(row: Row) -> bool:
-    return (
-        row["part"].endswith(JUDGED_GATES)
-        and row["value"] is not None
-        and (row["value"] < SHUT_GATE)
-    )
+    """Whether a gate is below the limit; before the first event there is nothing to forget."""
+    judged = row["part"].endswith(JUDGED_GATES) and row["position"] > 1
+    return judged and row["value"] is not None and row["value"] < SHUT_GATE
 
 
 def _without_user(row: Row) -> Row:

@@ -52,7 +52,7 @@ def plots(item: str = HOSTILE, user: str = HOSTILE) -> Row:
         "paths": [{"model": "xlstm", "user": user, "position": p, "item": item, "x": p, "y": 0.0}
                   for p in (1, 2)],
         "gates": [{"model": "xlstm", "user": user, "position": p, "item": item,
-                   "part": "block_0 forget gate", "value": v} for p, v in ((1, 0.5), (2, 0.001))],
+                   "part": "block_0 forget gate", "value": 0.001} for p in (1, 2)],
         "attention": [{"model": m, "user": user, "layer": "block_0", "reader": 2, "read": p,
                        "item": item, "share": 0.5} for m in ("sasrec", "xlstm") for p in (1, 2)],
         "rates": [{"multiple": 0.0, "loss": 7.5}, {"multiple": 0.1, "loss": 7.0},

@@ -188,6 +188,7 @@ def test_circles_and_frames_show_what_is_usual(page: str) -> None:
     for id, radius in (("inside-map", 2.0), ("inside-paths", 3.0)):
         around = specs[id]["layer"][-1]["data"]["values"]
         assert all(abs(p["x"] ** 2 + p["y"] ** 2 - radius**2) < 1e-9 for p in around)
+    # Two gates are at 0.001; that of a first event has nothing to forget.
     framed = specs["user-0-gates-xlstm"]["layer"][1]["data"]["values"]
     assert [row["position"] for row in framed] == [2]
     assert "has a red frame: 1 here" in page
