@@ -24,6 +24,9 @@ def count_pairs(
     Returns:
         CSR (V, V) float32.
 
+    Raises:
+        ValueError: window is below 1.
+
     Example:
         >>> table = count_pairs(np.array([1, 2, 1, 2]), np.array([0, 4]), 2, window=1)
         >>> table.toarray()[1:, 1:].tolist()

@@ -60,6 +60,9 @@ class TransitionRecommender:
             num_items: size of the vocabulary.
             seed: accepted like every model's; counting draws nothing.
             smoothing: weight of the popularity prior, in events; above 0.
+
+        Raises:
+            ValueError: smoothing is not above 0.
         """
         check_sequences(items, offsets, num_items)
         if smoothing <= 0:

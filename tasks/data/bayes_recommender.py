@@ -88,7 +88,11 @@ class BayesRecommender:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote."""
+        """Read what ``save`` wrote.
+
+        Raises:
+            DataError: The folder holds another model.
+        """
         from safetensors.numpy import load_file
 
         content = json.loads((folder / "model.json").read_text(encoding="utf-8"))

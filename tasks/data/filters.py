@@ -94,6 +94,9 @@ def mask_k_core(
     Returns:
         (N,) bool. The result is the largest such set, whatever the order of dropping.
 
+    Raises:
+        ValueError: A minimum is below 1.
+
     >>> users, items = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1])
     >>> mask_k_core(users, items, 2, 2).tolist()
     [True, True, True, True, False]

@@ -56,7 +56,11 @@ class PackedSequences:
         return len(self.offsets) - 1
 
     def sequence(self, u: int) -> np.ndarray:
-        """Return the items of sequence ``u``, oldest first, as int32."""
+        """Return the items of sequence ``u``, oldest first, as int32.
+
+        Raises:
+            IndexError: There is no such sequence; they are counted from 0.
+        """
         if not 0 <= u < len(self):
             raise IndexError(f"sequence {u} asked for; there are {len(self)}, counted from 0.")
         return self.items[self.offsets[u] : self.offsets[u + 1]]
@@ -157,6 +161,9 @@ class PreparedData:
 
         Returns:
             Histories of B rows; S is the longest of them (0 when all are empty or B is 0).
+
+        Raises:
+            ValueError: ``max_len`` is below 1.
         """
         if max_len < 1:
             raise ValueError(f"max_len is {max_len}; expected at least 1 event of history.")

@@ -142,6 +142,9 @@ def sample_sequences(
 
     Returns:
         Items (U, S) int64, 0 beyond a user's length, and the users' tastes (U,) int64.
+
+    Raises:
+        ValueError: Lengths do not descend.
     """
     num_users, longest = len(lengths), int(lengths.max(initial=0))
     if np.any(np.diff(lengths) > 0):
@@ -216,6 +219,9 @@ def sample_log(
 
     Yields:
         Tables with ``user_id``, ``item_id`` (text) and ``timestamp`` (int64, seconds).
+
+    Raises:
+        ValueError: Not 1 <= ``min_length`` <= ``max_length``.
     """
     if not 1 <= min_length <= max_length:
         raise ValueError(

@@ -111,6 +111,9 @@ class Declared:
     def states(self, name: str) -> bool:
         """Return whether the program says what its setting `name` is.
 
+        Raises:
+            AttributeError: There is no such setting.
+
         >>> Declared(unknown=frozenset({"dropout"})).states("dropout")
         False
         """

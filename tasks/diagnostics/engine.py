@@ -60,7 +60,11 @@ class Diagnosis:
         return {v: sum(f.verdict == v for f in self.findings) for v in VERDICTS}
 
     def finding(self, question: str) -> Finding:
-        """Return the finding of a question, by its id or number."""
+        """Return the finding of a question, by its id or number.
+
+        Raises:
+            KeyError: The question was not asked.
+        """
         for finding in self.findings:
             if question in (finding.question, finding.number):
                 return finding
@@ -212,6 +216,9 @@ def exit_code(diagnosis: Diagnosis, fail_on: str) -> int:
     Args:
         diagnosis: All findings.
         fail_on: `never`, `suspect` or `faulty`.
+
+    Raises:
+        ValueError: `fail_on` is none of the three.
     """
     bad = {"never": (), "suspect": ("suspect", "faulty"), "faulty": ("faulty",)}
     if fail_on not in bad:

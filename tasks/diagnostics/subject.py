@@ -252,6 +252,9 @@ class Subject:
 
         Whatever was derived from a replaced part is dropped, so that it is derived again:
         `ready` when `log` or `prepare` changes, `trained` and `failure` when anything else does.
+
+        Raises:
+            TypeError: There is no such part.
         """
         unknown = sorted(set(parts) - {item.name for item in dataclasses.fields(self)})
         if unknown:

@@ -82,6 +82,9 @@ def top_items(scores: Tensor, k: int, *, seen: SeenItems | None = None) -> Tenso
     Returns:
         int64 (B, min(k, V - 1)); 0 where no item with a score above -inf is left.
 
+    Raises:
+        ValueError: k is below 1, or scores are NaN or of another shape.
+
     Example:
         >>> top_items(torch.tensor([[9.0, 0.1, 0.7, 0.5]]), 2).tolist()
         [[2, 3]]

@@ -50,7 +50,11 @@ class ModelRanks:
     ranked: RankedSplit
 
     def view(self, view: View) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return ranks (E,) and top lists (E, K) of one view."""
+        """Return ranks (E,) and top lists (E, K) of one view.
+
+        Raises:
+            ValueError: no ranking without seen items was made.
+        """
         if view == "as_ranked":
             return self.ranked.ranks, self.ranked.top_items
         if self.ranked.seen_filtered_ranks is None:

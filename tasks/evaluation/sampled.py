@@ -36,6 +36,9 @@ def draw_uniform_negatives(
 
     Returns:
         int64 (B, num_negatives) in [1, num_items], never the row's target.
+
+    Raises:
+        ValueError: too few items or negatives.
     """
     if num_items < 2 or num_negatives < 1:
         raise ValueError(
@@ -60,6 +63,9 @@ def rank_among_sampled_negatives(scores: Tensor, targets: Tensor, negatives: Ten
 
     Returns:
         int64 (B,) in [1, N + 1]; N + 2 for a target of -1.
+
+    Raises:
+        ValueError: negatives are not (B, N) real items.
 
     Example:
         >>> scores = torch.tensor([[0.0, 0.1, 0.7, 0.5, 0.9]])

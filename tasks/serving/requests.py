@@ -37,6 +37,9 @@ class Request:
 def parse_history(text: str) -> tuple[str, ...]:
     """Items of a comma-separated history; an item with a comma in it stands in quotes.
 
+    Raises:
+        ValueError: it can't be read as CSV; an item has more than 131,072 characters, for one.
+
     >>> parse_history('50, 172,"Good, the Bad and the Ugly, The"')
     ('50', '172', 'Good, the Bad and the Ugly, The')
     """

@@ -141,6 +141,9 @@ def shown_events(folder: Path, model: Scorer) -> int:
     Args:
         folder: where the model was saved; record.json in it holds the settings of the training.
         model: the model, which may carry the number itself.
+
+    Raises:
+        ValueError: the record is missing or does not say so.
     """
     own = getattr(model, "max_seq_len", None)
     if own is not None:

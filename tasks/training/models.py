@@ -158,7 +158,11 @@ class NeuralRecommender:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads what `save` wrote, on the CPU; see `Recommender.load`."""
+        """Reads what `save` wrote, on the CPU; see `Recommender.load`.
+
+        Raises:
+            ValueError: the folder holds a model that counts.
+        """
         name = _saved_name(folder)
         fields, arrays = read_model_files(folder, name)
         spec = model_spec(name)

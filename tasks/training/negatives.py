@@ -52,6 +52,9 @@ def item_distribution(
     Returns:
         (num_items + 1,) float64, sums to 1, entry 0 is 0.
 
+    Raises:
+        ValueError: counts are missing, of another length, or all 0.
+
     >>> item_distribution(3, "popularity", np.array([0, 9, 0, 1]), exponent=0.5).tolist()
     [0.0, 0.75, 0.0, 0.25]
     """
