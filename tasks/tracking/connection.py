@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import http
 import logging
 import os
 import shutil
@@ -21,10 +23,19 @@ from tasks.redaction import hide_secrets
 from tasks.tracking import address
 
 LOCK_SECONDS = 120.0
+DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+"""What a disk says that can't be written now."""
 
 
 class StoreAwayError(ConnectionError):
-    """MLflow can't be reached now; records wait on disk."""
+    """MLflow can't be reached, or can't write, now; records wait on disk.
+
+    Attributes:
+        may_pass: Whether it says itself that no record is at fault: its disk is full, its database
+            is locked or read-only. Else a record it never accepts may be.
+    """
+
+    may_pass = False
 
 
 class RefusedRecordError(ValueError):
@@ -91,8 +102,23 @@ def translated(uri: str) -> Iterator[None]:
         if isinstance(error, (*temporary, subprocess.CalledProcessError)):
             shown = address.without_password(uri)
             reason = hide_secrets(str(error))
-            raise StoreAwayError(f"MLflow at {shown} can't be reached: {reason}") from error
+            may_pass = _may_pass(error)
+            what = "can't write now" if may_pass else "can't be reached"
+            away = StoreAwayError(f"MLflow at {shown} {what}: {reason}")
+            away.may_pass = may_pass
+            raise away from error
         raise
+
+
+def _may_pass(error: Exception) -> bool:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    if isinstance(error, MlflowException):
+        # What MLflow makes of a database that is full, locked or read-only.
+        return error.get_http_status_code() == http.HTTPStatus.SERVICE_UNAVAILABLE
+    is_locked = isinstance(error, OperationalError | Timeout)
+    return is_locked or (isinstance(error, OSError) and error.errno in DISK_TROUBLE)
 
 
 def _open_database(uri: str, path: Path) -> Any:

@@ -137,6 +137,9 @@ def _deliver_all(folder: Path, uri: str) -> Outcome:
     except StoreAwayError as error:
         problem = str(error)
         forget_store(uri, problem)
+    except OSError as error:
+        # Delivering again what was not noted as delivered changes nothing.
+        problem = f"What is delivered can't be noted in {folder}: {error}"
     waiting = sum(journal.num_waiting() for journal in journals)
     return Outcome(delivered, waiting, refused, problem)
 
@@ -155,13 +158,14 @@ def _apply(store: Store, entry: Entry, folder: Path) -> bool:
 def _apply_or_refuse(store: Store, record: Record) -> None:
     """Apply; a record that fails twice at a store that answers is at fault itself.
 
-    Otherwise one such record would hold up all that follow, for ever.
+    Otherwise one such record would hold up all that follow, for ever. Where the store says that it
+    can't write anything now, none is.
     """
     for attempt in range(TRIES):
         try:
             return store.apply(record)
         except StoreAwayError as error:
-            if not store.answers():
+            if error.may_pass or not store.answers():
                 raise
             if attempt == TRIES - 1:
                 raise RefusedRecordError(str(error)) from error
