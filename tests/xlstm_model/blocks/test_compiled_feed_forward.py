@@ -30,6 +30,19 @@ def _widest_vectors_afterwards():
     library.load_library().xlstm_restrict_vectors(16)
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the kernels that run."""
+    names, call = [], library.call
+
+    def noting(name, *more, **named):
+        names.append(name)
+        return call(name, *more, **named)
+
+    monkeypatch.setattr(library, "call", noting)
+    return names
+
+
 def _layers(block, y):
     normed = y if block.feed_forward_norm is None else block.feed_forward_norm(y)
     z = block.feed_forward(normed)
@@ -39,7 +52,7 @@ def _layers(block, y):
 @pytest.mark.parametrize("width", [4, 8, 16])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 70)], ids=str)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_equals_the_layers(settings, shape, width):
+def test_equals_the_layers(settings, shape, width, calls):
     library.load_library().xlstm_restrict_vectors(width)
     torch.manual_seed(0)
     block = SLSTMBlock(20, num_heads=2, **settings)
@@ -55,11 +68,12 @@ def test_equals_the_layers(settings, shape, width):
         y = given.clone().requires_grad_()
         out = run(block, y)
         found.append([out, *torch.autograd.grad(out, [y, *leaves], up)])
+    assert calls == ["feed_forward", "feed_forward_backward"]
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_the_gate_is_accurate_over_its_whole_range():
+def test_the_gate_is_accurate_over_its_whole_range(calls):
     block = SLSTMBlock(1, num_heads=1, norm=False, residual=False, inner_multiple=1)
     with torch.no_grad():
         for layer in (block.feed_forward.proj_up, block.feed_forward.proj_down):
@@ -71,6 +85,7 @@ def test_the_gate_is_accurate_over_its_whole_range():
         wide = x.double()
         expected = F.gelu(wide) * wide
         error = (feed_forward_pass(block, x).double() - expected).abs()
+    assert calls == ["feed_forward"]
     assert (error <= 4e-7 * (wide * wide).clamp(max=144)).all()
 
 

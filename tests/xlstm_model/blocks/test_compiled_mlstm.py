@@ -93,17 +93,19 @@ def test_equals_the_layers(settings, width, share, started, calls):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 64, 65, 130])
-def test_any_length_without_a_mask(length):
+def test_any_length_without_a_mask(length, calls):
     stack, x = _stack(), torch.randn(2, length, 20)
     actual = _run(stack, x, None, None)
+    assert calls == ["mlstm_block_forward", "mlstm_block_backward"]
     with library.disabled():
         expected = _run(stack, x, None, None)
     _assert_equal(actual, expected)
 
 
-def test_gradients_reach_the_final_state():
+def test_gradients_reach_the_final_state(calls):
     stack, x, mask = _stack(), torch.randn(3, 9, 20), torch.rand(3, 9) < 0.7
     actual = _run(stack, x, mask, None, through_state=True)
+    assert calls[0] == "mlstm_block_forward"
     with library.disabled():
         expected = _run(stack, x, mask, None, through_state=True)
     _assert_equal(actual, expected)
