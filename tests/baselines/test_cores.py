@@ -148,6 +148,7 @@ def test_all_padding_row_keeps_state(core, x):
 def test_given_state_is_not_changed(core, x):
     state = core.initial_state(B)
     copies = [tensor.clone() for _, tensor in named_tensors(state)]
+    assert copies
     core(x[:, :3], state=state)
     core.step(x[:, 0], state)
     for (_, tensor), copy in zip(named_tensors(state), copies, strict=True):

@@ -177,3 +177,5 @@ def test_batches_without_targets_end_a_training(toy) -> None:
     before = [p.clone() for p in model.parameters()]
     cures.run(probe, model, cures.Arm(steps=5), 0)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    cures.run(Probe(toy(), "deep"), model, cures.Arm(steps=5), 0)
+    assert not all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -113,6 +113,7 @@ def test_a_broken_check_turns_the_question_red_and_brings_advice(
     question: Question, evidence_of: Callable[[Question], Any]
 ) -> None:
     finding = question.judge(evidence_of(question), question.limits)
+    assert numbers(finding)
     for check in numbers(finding):
         limit = Limit(check.value + (-1 if check.relation == "at_most" else 1), "beyond it")
         red = dataclasses.replace(check, limit=limit, significant=True)
