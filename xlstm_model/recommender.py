@@ -226,9 +226,7 @@ class SequenceRecommender(nn.Module):
         )
 
     def score_items(self, hidden: Tensor, item_ids: Tensor) -> Tensor:
-        """Scores (..., K) of K chosen items per hidden state, without the other columns.
-
-        Like ``head`` without a repeat bias.
+        """Scores (..., K) of K chosen items per hidden state; like ``head`` without a repeat bias.
 
         Args:
             hidden: (..., D).
