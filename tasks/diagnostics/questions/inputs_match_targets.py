@@ -7,17 +7,20 @@ Rule: a window is a run of consecutive events of one user and each target is the
 its input; no held-out row is a training row or part of its own history, or held out twice; held-out
 rows are their user's own; no target is earlier than its history, and none of validation later than
 the user's test target; under a temporal split no training event is later than the first target. All
-exact.
+exact. In the deep mode, a training on targets that were exchanged over the whole training set ranks
+test targets that are new to their users no better than popularity and the untrained model do (two
+seeds): skill that needs no link between inputs and targets comes from somewhere else.
 
-Limits: zero. Rows identify events: repeats of an item and equal times are no leak. Under
-leave-one-out, training events of other users later than a test event are normal (Ji et al. 2020);
-their share is reported and not judged.
+Limits: zero; a quarter of the gain of transition counts for random targets, as much as a training
+with skill needs in `validation_improves`. Rows identify events: repeats of an item and equal times
+are no leak. Under leave-one-out, training events of other users later than a test event are normal
+(Ji et al. 2020); their share is reported and not judged.
 
 The same picture from elsewhere: sequences out of order (`events_in_time_order`) leave inputs and
 targets consecutive, so they do not show here.
 
-It can't tell: whether the model could learn the targets from something else than the inputs; a
-training on permuted targets does (deep mode).
+It can't tell: without the deep mode, whether targets could be learned from something else than the
+inputs.
 """
 
 from __future__ import annotations
@@ -25,14 +28,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import inference_oracle, split_overlap, window_match
+from tasks.diagnostics.measurements import (
+    inference_oracle,
+    random_labels,
+    split_overlap,
+    window_match,
+)
+from tasks.diagnostics.measurements.random_labels import SUSPICIOUS, RandomLabels
 from tasks.diagnostics.measurements.split_overlap import SplitOverlap
 from tasks.diagnostics.measurements.window_match import WindowMatch
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError
+from tasks.diagnostics.problems import (
+    NotApplicableError,
+    NotMeasuredError,
+    NotOfferedError,
+    SubjectError,
+)
 from tasks.diagnostics.question import Limits, Question, quantity
+from tasks.diagnostics.stages import STAGES, Stage
 
-LIMITS = {"count": Limit(0, "identity of consecutive rows of one user")}
+LIMITS = {
+    "count": Limit(0, "identity of consecutive rows of one user"),
+    "random": Limit(SUSPICIOUS, "random targets teach nothing; skill begins at this share"),
+}
+ELSEWHERE: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage not in ("split", "symptom"))
+"""Any other fault that is seen explains skill without a link better."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,9 @@ class Evidence:
     split: SplitOverlap
     is_temporal: bool
     shown_targets: int | None = quantity("histories at scoring that end with their target")
+    random: RandomLabels | None = None
+    no_random: str = ""
+    nothing_to_learn: str = ""
 
 
 def measure(probe: Probe) -> Evidence:
@@ -52,11 +75,21 @@ def measure(probe: Probe) -> Evidence:
         shown = inference.target_last if inference.knows_targets else 0
     except (NotOfferedError, NotMeasuredError):
         shown = None
+    trained, lacking, proof = None, "", ""
+    try:
+        trained = probe.evidence(random_labels.measure)
+    except NotApplicableError as reason:
+        proof = str(reason)
+    except (NotOfferedError, NotMeasuredError, SubjectError) as reason:
+        lacking = str(reason)
     return Evidence(
         windows=probe.evidence(window_match.measure),
         split=probe.evidence(split_overlap.measure),
         is_temporal=probe.subject.declared.split == "temporal",
         shown_targets=shown,
+        random=trained,
+        no_random=lacking,
+        nothing_to_learn=proof,
     )
 
 
@@ -101,6 +134,26 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         *_known(evidence, limit),
         *_apart(evidence.split, limit),
         *_in_time(evidence, limit),
+        _by_random(evidence, limits),
+    )
+
+
+def _by_random(evidence: Evidence, limits: Limits) -> Check:
+    """Random targets teach nothing."""
+    found = evidence.random
+    return Check(
+        name="gain of transition counts reached by training on targets exchanged at random",
+        value=found.share if found else None,
+        unit="",
+        limit=limits["random"],
+        stage="split",
+        rule="intervention",
+        p_value=found.p_of_gain if found else None,
+        missing=evidence.no_random,
+        proof=evidence.nothing_to_learn,
+        essential=False,
+        explained_by=ELSEWHERE,
+        advice=("look at what scoring reads besides the history: targets, test events, own files",),
     )
 
 
