@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -263,6 +264,9 @@ def main() -> None:
     SIGTERM ends a command as Ctrl-C does: servers it started end too, and it says how to go on.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Ids may hold what a terminal's encoding does not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_guarded(app))
 
 

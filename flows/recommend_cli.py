@@ -36,7 +36,9 @@ def recommend(
     times: Times = "",
     batch: Batch = None,
     output: Output = None,
-    top: Annotated[int, typer.Option(min=0, help="Items per answer; 0: recommend.top_k.")] = 0,
+    top: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Items per answer; 0: recommend.top_k.")
+    ] = 0,
     exclude_seen: Annotated[
         bool | None,
         typer.Option("--exclude-seen/--include-seen", help="Leave out items of the history."),

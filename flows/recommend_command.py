@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.workspace import find_project
+from flows.workspace import find_project, run_folder
 from tasks.serving.recommend import Recommendation
 from tasks.serving.requests import Request, parse_history, parse_time, read_requests
 from tasks.serving.service import Query
@@ -98,7 +98,7 @@ def open_desk(
         ValueError: no such run or model.
     """
     project = find_project(start)
-    folder = project / "runs" / run if run else project
+    folder = run_folder(project, run)
     if not (folder / "params.yaml").is_file():
         known = sorted(path.parent.name for path in (project / "runs").glob("*/params.yaml"))
         raise SettingsError(

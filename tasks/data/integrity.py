@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 FORMAT_VERSION = 1
@@ -59,6 +60,26 @@ def verify_files(folder: Path, manifest: dict) -> None:
             raise PreparedDataError(
                 f"{path} has SHA-256 {found[:12]}...; the manifest says {expected[:12]}... "
                 "The file was changed or damaged: run the prepare stage again."
+            )
+
+
+def verify_trained(folder: Path, expected: Mapping[str, str], again: str) -> None:
+    """Compare a trained model's files with the checksums of its record.
+
+    Args:
+        folder: Where the model was saved.
+        expected: SHA-256 by file name, the entry ``sha256`` of record.json.
+        again: What trains the model again, for the message.
+
+    Raises:
+        PreparedDataError: A file is missing or its content changed; the message names it.
+    """
+    for name, sha256 in expected.items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != sha256:
+            raise PreparedDataError(
+                f"{path} was changed or damaged (its SHA-256 is not the one in record.json). "
+                f"Train the model again: {again}"
             )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tasks.data.prepare_stage import choose_reading, choose_recipe
+from tasks.data.prepared import PreparedData
 from tasks.data.raw_log import read_raw_log
 from tasks.data.schema import split_valid
 from tasks.data.storage import write_whole
@@ -121,7 +122,12 @@ def answer_questions(
 
 
 def read_inputs(settings: Settings, workspace: Path) -> tuple[RawLog, PreparedLog]:
-    """Return the workspace's raw log and prepared data, which all its models share."""
+    """Return the workspace's raw log and prepared data, which all its models share.
+
+    Raises:
+        ValueError: They are missing or damaged.
+    """
+    PreparedData.load(workspace / "data" / "prepared", verify=True)
     frame, _ = read_raw_log(workspace / "data" / "raw", choose_reading(settings.data))
     frame, _ = split_valid(frame)
     return log_from_frame(frame), load_prepared(workspace / "data" / "prepared")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from tasks.data.integrity import verify_trained
 from tasks.diagnostics.subject import Trained
 from tasks.training.models import NeuralRecommender, load_recommender
 from tasks.training.record import EPOCHS_FILE, STEPS_FILE
@@ -29,6 +31,9 @@ def read_trained(workspace: Path, model: str, seed: int) -> Trained | None:
     folder = workspace / "artifacts" / "models" / model / f"seed_{seed}"
     if not (folder / "model.json").is_file():
         return None
+    record = _read_object(folder / "record.json")
+    again = f"python -m tasks train --model {model} --seed {seed}"
+    verify_trained(folder, record.get("sha256", {}), again)
     recommender = load_recommender(folder)
     if not isinstance(recommender, NeuralRecommender):
         return None
@@ -36,7 +41,7 @@ def read_trained(workspace: Path, model: str, seed: int) -> Trained | None:
         model=recommender.model.eval(),
         epochs=tuple(_read_lines(folder / EPOCHS_FILE)),
         steps=tuple(_read_lines(folder / STEPS_FILE)),
-        record=_read_object(folder / "record.json"),
+        record=record,
         metrics=read_metrics(workspace, model),
         ranks=read_ranks(workspace, model, seed),
     )
@@ -52,10 +57,11 @@ def read_ranks(workspace: Path, model: str, seed: int) -> np.ndarray | None:
     path = workspace / "artifacts" / "evaluation" / "per_user.parquet"
     if not path.is_file():
         return None
-    rows = pl.read_parquet(path).filter(
-        (pl.col("model") == model) & (pl.col("seed") == seed) & (pl.col("split") == "test")
-    )
-    return rows.sort("user")["rank"].to_numpy() if len(rows) else None
+    with named_damage(path):
+        rows = pl.read_parquet(path).filter(
+            (pl.col("model") == model) & (pl.col("seed") == seed) & (pl.col("split") == "test")
+        )
+        return rows.sort("user")["rank"].to_numpy() if len(rows) else None
 
 
 SIMPLE_MODELS = ("popularity", "transitions", "logistic_regression")
@@ -86,8 +92,28 @@ def describe_distance(workspace: Path, model: str) -> str:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    with named_damage(path):
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with named_damage(path):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def named_damage(path: Path) -> Iterator[None]:
+    """Name the file that can't be read.
+
+    Raises:
+        ValueError: what is within raised for what the file holds.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
+        raise ValueError(
+            f"{path} is damaged ({str(error)[:200]}). Run the stage that writes it again "
+            "(`dvc repro -f`)."
+        ) from error

@@ -14,7 +14,7 @@ import polars as pl
 from tasks import tracking
 from tasks.baselines.contract import Recommender
 from tasks.data.bayes_recommender import BayesRecommender, bayes_optimal
-from tasks.data.integrity import sha256_of
+from tasks.data.integrity import verify_trained
 from tasks.data.prepared import EvaluationSplit, PreparedData
 from tasks.data.storage import replaced_folder
 from tasks.evaluation.comparison import ComparisonTable, compare
@@ -134,7 +134,7 @@ def _load(workspace: Path, model: str, seed: int, data: PreparedData) -> Recomme
                 f"{model} with seed {seed} was trained on data {str(trained_on)[:12]}; the "
                 f"prepared data are {prepared[:12]}. Train it on these: {again}"
             )
-        _verify_model(folder, record.get("sha256", {}), again)
+        verify_trained(folder, record.get("sha256", {}), again)
     return load_recommender(folder)
 
 
@@ -144,17 +144,6 @@ def _read_record(path: Path, again: str) -> dict[str, Any]:
         return dict(record)
     except (ValueError, TypeError):
         raise ValueError(f"{path} is damaged. Train the model again: {again}") from None
-
-
-def _verify_model(folder: Path, expected: dict[str, str], again: str) -> None:
-    """Compare a model's files with the checksums of its record."""
-    for name, sha256 in expected.items():
-        path = folder / name
-        if not path.is_file() or sha256_of(path) != sha256:
-            raise ValueError(
-                f"{path} was changed or damaged (its SHA-256 is not the one in record.json). "
-                f"Train the model again: {again}"
-            )
 
 
 def _compare(settings: Settings, results: list[ModelRanks], view: View) -> ComparisonTable:

@@ -133,6 +133,13 @@ def _json_rows(file: Any, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise RequestError(f"{path}, line {number} is not JSON: {error}.") from None
         if not isinstance(row, dict):
             raise RequestError(f"{path}, line {number} holds no object: {line.strip()[:80]}")
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise RequestError(
+                f"{path}, line {number} holds half of a surrogate pair, which is no character: "
+                f"{line.strip()[:80]}. Write the ids as UTF-8."
+            ) from None
         yield number, row
 
 

@@ -90,13 +90,15 @@ class Service:
             label: what to call the answer.
 
         Raises:
-            ValueError: there are not as many times as events.
+            ValueError: there are not as many times as events, or one is before that of an event
+                before.
         """
         texts = list(texts)
         if times is not None and len(times) != len(texts):
             raise ValueError(
                 f"{len(times)} times for {len(texts)} events; expected one time per event."
             )
+        _check_order(times or ())
         items, unknown = self.catalogue.split(texts)
         kept = None
         if times is not None:
@@ -133,6 +135,15 @@ class Service:
             exclude_seen=exclude_seen,
             popularity=self.popularity if empty_by_popularity else None,
         )
+
+
+def _check_order(times: Sequence[int]) -> None:
+    for place in range(1, len(times)):
+        if times[place] < times[place - 1]:
+            raise ValueError(
+                f"time {place + 1} is before time {place}; expected events oldest first. Give "
+                "history and times in order of time."
+            )
 
 
 def shown_events(folder: Path, model: Scorer) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.data.integrity import verify_trained
 from tasks.data.prepared import PreparedData
 from tasks.serving.catalogue import read_catalogue
 from tasks.serving.history import NO_HISTORY
@@ -28,6 +30,7 @@ class TrainedModel:
         folder: where it lies.
         value: validation NDCG@10.
         data_hash: data it was trained on.
+        sha256: checksums of its files by name.
     """
 
     name: str
@@ -35,6 +38,7 @@ class TrainedModel:
     folder: Path
     value: float
     data_hash: str
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 def trained_models(workspace: Path) -> list[TrainedModel]:
@@ -45,7 +49,16 @@ def trained_models(workspace: Path) -> list[TrainedModel]:
             record = json.loads(path.read_text(encoding="utf-8"))
             value = float(record.get(METRIC, -math.inf))
             name, seed = str(record["model"]), int(record["seed"])
-            found.append(TrainedModel(name, seed, path.parent, value, str(record["data_hash"])))
+            found.append(
+                TrainedModel(
+                    name,
+                    seed,
+                    path.parent,
+                    value,
+                    str(record["data_hash"]),
+                    record.get("sha256", {}),
+                )
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is damaged ({error!r}). Train the model again (dvc repro -f)."
@@ -116,6 +129,7 @@ class Workspace:
                 f"{chosen.data_hash[:12]}; the prepared data are "
                 f"{data.manifest['data_hash'][:12]}. Train it on these: assay run."
             )
+        verify_trained(chosen.folder, chosen.sha256, "assay run")
         model = load_recommender(chosen.folder)
         service = Service(
             model,

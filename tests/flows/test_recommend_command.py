@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,10 @@ def test_bad_lines_of_a_stream_are_named_and_the_rest_is_answered(assay) -> None
         (["--model", "gur", "--user", "u"], "gur is not trained"),
         (["--model", "gru", "--seed", "7", "--user", "u"], "gru with seed 7 is not trained"),
         (["--run", "absent", "--user", "u"], "run 'absent' does not exist"),
+        (["--run", "../..", "--user", "u"], "run name '../..' can't be a folder name"),
+        (["--run", "/etc", "--user", "u"], "run name '/etc' can't be a folder name"),
+        (["--user", "u", "--top", "1000000"], "less than or equal to 100000"),
+        (["--history", "i0001,i0002", "--times", "9,1"], "time 2 is before time 1"),
         ([], "expected one of --user ID, --history A,B,C, --batch FILE and --follow; got 0"),
         (["--user", "u", "--history", "a"], "got 2 of them"),
         (["--batch", "absent.csv"], "absent.csv does not exist"),
@@ -191,6 +197,31 @@ def test_bad_input_gets_a_message_and_code_2(assay, arguments, message) -> None:
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_half_a_surrogate_pair_is_named_with_its_line(assay, tmp_path) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text('{"history": ["\\ud83c\\udfac"]}\n{"history": ["\\ud83c"]}\n')
+    code, _, err = assay("recommend", "--batch", str(path))
+    assert code == 2
+    assert "line 2 holds half of a surrogate pair" in err
+    assert "Traceback" not in err
+
+
+def test_a_terminal_without_a_character_shows_its_number(project) -> None:  # noqa: F811
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "recommend", "--user", "caf\u00e9 \U0001f3ac"],
+        cwd=project,
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": "ascii",
+            "PYTHONPATH": str(Path(cli.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "caf\\xe9 \\U0001f3ac (0 events" in done.stdout
 
 
 def test_models_of_other_data_are_not_served(assay, project, tmp_path) -> None:  # noqa: F811

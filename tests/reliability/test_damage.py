@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from flows.cli import _guarded, app
 from tasks.__main__ import main
 from tests.reliability.conftest import STAGES, outputs
 
@@ -26,6 +28,58 @@ def raise_a_count(path: Path) -> None:
     manifest = json.loads(path.read_text())
     manifest["counts"]["items"] += 1
     path.write_text(json.dumps(manifest))
+
+
+def garble(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe{]")
+
+
+@pytest.mark.parametrize("command", ["diagnose", "recommend"])
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("artifacts/models/gru/seed_0/model.safetensors", flip),
+        ("artifacts/models/gru/seed_0/model.json", flip),
+        ("artifacts/models/gru/seed_0/record.json", garble),
+        ("artifacts/models/gru/seed_0/epochs.jsonl", garble),
+        ("artifacts/models/gru/seed_0/steps.jsonl", garble),
+        ("artifacts/evaluation/metrics.json", garble),
+        ("artifacts/evaluation/per_user.parquet", garble),
+        ("data/prepared/items.csv", garble),
+        ("data/prepared/users.csv", garble),
+        ("data/prepared/train.items.npy", flip),
+        ("data/raw/synthetic.csv", flip),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)).replace("/", "."),
+)
+def test_damage_is_named_by_what_reads_a_finished_run(
+    file: str,
+    damage: Callable[[Path], None],
+    command: str,
+    workspace: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reads_it = command == "diagnose" or Path(file).name in (
+        *("model.safetensors", "model.json", "record.json", "items.csv"),
+    )
+    damage(workspace / file)
+    words = {
+        "diagnose": ["diagnose", "--only", "G14"],
+        "recommend": ["recommend", "--history", "i0001", "--model", "gru"],
+    }[command]
+
+    (workspace / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(_guarded(lambda: app(words)))
+
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    if reads_it:
+        assert ended.value.code == 2
+        assert Path(file).name in said.err
+        assert "again" in said.err or "Run the " in said.err
+    else:
+        assert ended.value.code in (0, None)
 
 
 @pytest.mark.parametrize(
