@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tasks.report.page import Provenance, render_page
 from tasks.report.records import Records, Row, Training
+from tasks.settings import Settings, settings_from_dict
 from tests.report.browser import CHROMIUM_ARGUMENTS, find_browser
 
 HOSTILE = "</script><script>document.title='broken'</script>"
+ABOUT = Provenance("0" * 40, "make run")
 
 
 CHECK: Row = {
@@ -25,6 +30,12 @@ CHECK: Row = {
     "missing": "",
     "proof": "",
 }
+
+
+def specs_of(page: str) -> dict[str, Any]:
+    """What the plots of a page are drawn from, by the place they stand in."""
+    found = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', page)
+    return {id: json.loads(text) for id, text in found}
 
 
 def plots(item: str = HOSTILE, user: str = HOSTILE) -> Row:
@@ -199,6 +210,16 @@ def records(table: Row) -> Records:
         checks={"xlstm": {"headline": HOSTILE}},
         explanations=[explanation()],
     )
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return settings_from_dict({"report": {"title": HOSTILE}})
+
+
+@pytest.fixture
+def page(records: Records, settings: Settings) -> str:
+    return render_page(records, settings, "data: {}", ABOUT)
 
 
 @pytest.fixture
