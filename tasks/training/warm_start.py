@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tasks.data.integrity import sha256_of
 from tasks.data.storage import replaced_folder
 
 ITEM_TENSORS = ("item_embedding.weight", "output_weight")
 """Tensors with a row per item, row 0 for padding."""
 
-WEIGHTS, VOCABULARY = "model.safetensors", "items.csv"
+WEIGHTS, VOCABULARY, CHECKSUMS = "model.safetensors", "items.csv", "sha256.json"
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def keep(model_folder: Path, vocabulary: Path, place: Path) -> None:
     with replaced_folder(place) as folder:
         (folder / WEIGHTS).write_bytes((model_folder / WEIGHTS).read_bytes())
         (folder / VOCABULARY).write_bytes(vocabulary.read_bytes())
+        sums = {name: sha256_of(folder / name) for name in (WEIGHTS, VOCABULARY)}
+        (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
 
 
 def begin(model: nn.Module, vocabulary: Path, place: Path) -> WarmStart | None:
@@ -86,6 +90,9 @@ def begin(model: nn.Module, vocabulary: Path, place: Path) -> WarmStart | None:
     if not (place / WEIGHTS).is_file():
         return None
     try:
+        for name, sha256 in json.loads((place / CHECKSUMS).read_text(encoding="utf-8")).items():
+            if sha256_of(place / name) != sha256:
+                raise ValueError(f"{name} was changed or damaged")
         old = load_file(place / WEIGHTS)
         known = {raw: row for row, raw in enumerate(read_vocabulary(place / VOCABULARY), start=1)}
     except Exception as error:

@@ -60,6 +60,18 @@ def test_first_training_has_nothing_to_begin_from(tmp_path):
     assert warm_start.identity(tmp_path / "none") == ""
 
 
+@pytest.mark.parametrize("name", [warm_start.WEIGHTS, warm_start.VOCABULARY, warm_start.CHECKSUMS])
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_damage_to_what_is_kept_is_named(kept, name, damage):
+    _, folder = kept
+    path = folder / "kept" / name
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content if damage == "flipped" else content[:-9])
+    with pytest.raises(ValueError, match=r"can't be read.*warm_start to false"):
+        warm_start.begin(build(3, seed=0).model, folder / "old.csv", folder / "kept")
+
+
 def test_damaged_weights_are_named(kept):
     _, folder = kept
     (folder / "kept" / warm_start.WEIGHTS).write_bytes(b"broken")
