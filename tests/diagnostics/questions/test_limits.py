@@ -1,7 +1,7 @@
 """Every limit of every question decides: at it a program is healthy, just beyond it it is not.
 
-Evidence is what the healthy programs give; each limit is then moved to the measured number. What
-trains models is given by hand.
+Evidence is what healthy programs give, completed by hand where none of the quick ones has a number.
+Every check of every question comes with a number here, and every limit is seen to decide.
 """
 
 from __future__ import annotations
@@ -14,61 +14,68 @@ from typing import Any
 import pytest
 
 from tasks.diagnostics.finding import Check, Finding, Limit
-from tasks.diagnostics.measurements.anchor import Anchor
-from tasks.diagnostics.measurements.ladder import Ladder
-from tasks.diagnostics.measurements.overfit import Overfit
-from tasks.diagnostics.measurements.plain_lstm import PlainLSTM
 from tasks.diagnostics.probe import Probe
-from tasks.diagnostics.problems import NotApplicableError
+from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError
 from tasks.diagnostics.question import Question
-from tasks.diagnostics.questions import QUESTIONS, strip_down_ladder, xlstm_overfits_one_user
+from tasks.diagnostics.questions import QUESTIONS
+from tests.diagnostics.questions.by_hand import COMPLETED, WHOLE
+from tests.diagnostics.questions.conftest import train_toy
 from tests.diagnostics.test_pipeline_subject import make_subject
 
-MEMORISED = Overfit(
-    own=0.05,
-    any_rate=0.05,
-    any_optimiser=0.05,
-    any_loss=0.05,
-    best_rate=1.0,
-    steps=300,
-    floor=0.1,
-    uniform=3.0,
-    num_rows=8,
-    num_targets=80,
-    seeds=1,
-    budget=100,
-)
-BY_HAND: dict[str, Any] = {
-    "overfits_small_subset": MEMORISED,
-    "xlstm_overfits_one_user": xlstm_overfits_one_user.Evidence(MEMORISED, None),
-    "baseline_confirms_pipeline": Anchor(0.9, 1.0, 0.5, 0.1, 600),
-    "lstm_learns": PlainLSTM(0.8, 1.0, None, 0.9, 1e-9, 600),
-    "strip_down_ladder": strip_down_ladder.Evidence((), "", Ladder(0.8, 0.8, "", 18, 0.9)),
-}
+Seen = list[tuple[Any, Check]]
+"""Checks with a number, each once, with the evidence they were made of."""
+
 every_question = pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
 
 
 @pytest.fixture(scope="session")
-def evidence_of(healthy_trained: Probe) -> Callable[[Question], Any]:
-    """What a healthy program shows: the small one, or the pipeline's where that lacks it."""
-    others = (
-        Probe(make_subject("xlstm")),
-        Probe(make_subject("gru", loss="sampled_softmax", num_negatives=20)),
+def evidence_of(healthy_trained: Probe) -> Callable[[Question], list[Any]]:
+    """What healthy programs show: the small one, and the pipeline's with times and negatives."""
+
+    def trained(model: str, section: dict | None = None, **shared: Any) -> Probe:
+        subject = make_subject(model, section, **shared)
+        return Probe(subject.replace(trained=train_toy(subject, 0, epochs=6)), "after_training")
+
+    negatives = {"num_negatives": 20, "collisions": "exclude_positives"}
+    probes = (
+        healthy_trained,
+        trained("xlstm", {"time_gaps": True}),
+        trained("gru", loss="sampled_softmax", **negatives),
     )
 
-    def find(question: Question) -> Any:
-        if question.id in BY_HAND:
-            return BY_HAND[question.id]
-        for probe in (healthy_trained, *others):
+    def find(question: Question) -> list[Any]:
+        if question.id in WHOLE:
+            return [WHOLE[question.id]]
+        found = []
+        for probe in probes:
             try:
-                evidence = probe.evidence(question.measure)
-            except NotApplicableError:
+                found.append(probe.evidence(question.measure))
+            except (NotApplicableError, NotMeasuredError):
                 continue
-            if numbers(question.judge(evidence, question.limits)):
-                return evidence
-        raise AssertionError(f"no healthy program gives {question.id} a number to judge")
+        if question.id in COMPLETED:
+            found.append(COMPLETED[question.id](found[0]))
+        return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def seen(evidence_of: Callable[[Question], list[Any]]) -> Callable[[Question], Seen]:
+    """The checks of a question, by the first evidence that gives each of them a number."""
+
+    def find(question: Question) -> Seen:
+        found: dict[str, tuple[Any, Check]] = {}
+        for evidence in evidence_of(question):
+            for check in numbers(question.judge(evidence, question.limits)):
+                found.setdefault(key(check), (evidence, check))
+        return list(found.values())
+
+    return find
+
+
+def key(check: Check) -> str:
+    """Name without the numbers of the program it was made for."""
+    return "".join(letter for letter in check.name if not letter.isdigit())
 
 
 def numbers(finding: Finding) -> list[Check]:
@@ -90,31 +97,69 @@ def moved(question: Question, evidence: Any, check: Check, value: float) -> Chec
 
 
 @every_question
-def test_at_its_limit_a_check_is_healthy_and_beyond_it_is_not(
-    question: Question, evidence_of: Callable[[Question], Any]
+def test_every_check_comes_with_a_number(
+    question: Question,
+    evidence_of: Callable[[Question], list[Any]],
+    seen: Callable[[Question], Seen],
 ) -> None:
-    evidence = evidence_of(question)
-    checks = [
-        check
-        for check in numbers(question.judge(evidence, question.limits))
-        if any(check.limit is limit for limit in question.limits.values())
-    ]
+    all_checks = {
+        key(check)
+        for evidence in evidence_of(question)
+        for check in question.judge(evidence, question.limits).checks
+    }
+    assert all_checks - {key(check) for _, check in seen(question)} == set()
+
+
+@every_question
+def test_at_its_limit_a_check_is_healthy_and_beyond_it_is_not(
+    question: Question, seen: Callable[[Question], Seen]
+) -> None:
+    checks = seen(question)
     assert checks
-    for check in checks:
+    for evidence, check in checks:
+        value = float(check.value)
         towards = -math.inf if check.relation == "at_most" else math.inf
-        assert not moved(question, evidence, check, float(check.value)).broken, check.name
-        assert moved(
-            question, evidence, check, math.nextafter(float(check.value), towards)
-        ).broken, check.name
+        beyond = math.nextafter(value, towards)
+        if any(check.limit is limit for limit in question.limits.values()):
+            assert not moved(question, evidence, check, value).broken, check.name
+            assert moved(question, evidence, check, beyond).broken, check.name
+            continue
+        # A limit that is worked out from the question's own ones, or from the program.
+        certain = dataclasses.replace(check, p_value=None)
+        at, just = (
+            dataclasses.replace(certain, limit=dataclasses.replace(check.limit, value=limit))
+            for limit in (value, beyond)
+        )
+        assert (at.broken, just.broken) == (False, True), check.name
+
+
+@every_question
+def test_every_limit_has_a_say(
+    question: Question, evidence_of: Callable[[Question], list[Any]]
+) -> None:
+    def told(evidence: Any, limits: dict[str, Limit]) -> list[tuple]:
+        checks = question.judge(evidence, limits).checks
+        return [(check.value, check.limit.value, check.proof, check.missing) for check in checks]
+
+    for name, limit in question.limits.items():
+        changed = [
+            {**question.limits, name: dataclasses.replace(limit, value=limit.value + far)}
+            for far in (1 + abs(limit.value), -1 - abs(limit.value))
+        ]
+        assert any(
+            told(evidence, limits) != told(evidence, dict(question.limits))
+            for evidence in evidence_of(question)
+            for limits in changed
+        ), f"{question.id} never looks at its limit {name!r}"
 
 
 @every_question
 def test_a_broken_check_turns_the_question_red_and_brings_advice(
-    question: Question, evidence_of: Callable[[Question], Any]
+    question: Question, seen: Callable[[Question], Seen]
 ) -> None:
-    finding = question.judge(evidence_of(question), question.limits)
-    assert numbers(finding)
-    for check in numbers(finding):
+    checks = seen(question)
+    assert checks
+    for _, check in checks:
         limit = Limit(check.value + (-1 if check.relation == "at_most" else 1), "beyond it")
         red = dataclasses.replace(check, limit=limit, significant=True)
         made = question.finding(None, red)
