@@ -25,8 +25,8 @@ quiet.silence_telemetry()
 app = typer.Typer(
     name="assay",
     help="Train sequential recommenders, compare them honestly, and find out what is wrong.",
-    epilog="Exit codes: 0 done, 1 failed, 2 data or settings can't be used, 3 a check before training "
-    "found a fault, 130 interrupted. With ASSAY_DEBUG=1 errors show their traceback.",
+    epilog="Exit codes: 0 done, 1 failed, 2 data or settings can't be used, 3 a check before "
+    "training found a fault, 130 interrupted. With ASSAY_DEBUG=1 errors show their traceback.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
