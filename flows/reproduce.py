@@ -27,6 +27,12 @@ CHATTER = (
 )
 """What DVC says after every stage and nobody needs to read in a log."""
 
+ANNOUNCED = ("Running stage", "> ")
+"""What DVC says before a stage."""
+
+FAILED = re.compile(r"^ERROR: failed to reproduce .* failed to run: .* exited with -?\d+$")
+"""What DVC says of a stage that has already said itself why it failed."""
+
 
 class StageFailedError(RuntimeError):
     """A stage ended without success; another try may help.
@@ -122,7 +128,8 @@ def is_worth_logging(line: str) -> bool:
     >>> is_worth_logging("    git add dvc.lock"), is_worth_logging("epoch 3")
     (False, True)
     """
-    return bool(line.strip()) and not line.strip().startswith(CHATTER)
+    text = line.strip()
+    return bool(text) and not text.startswith(CHATTER) and not FAILED.match(text)
 
 
 def _outcome(lines: tuple[str, ...], use_dvc: bool) -> Outcome:
@@ -146,7 +153,9 @@ def _failure(stage: Stage, done: Completed, timeout_seconds: float) -> StageFail
             "last checkpoint when started again; give it more time with stage_timeout_minutes."
         )
     code = _stage_code(done)
-    shown = hide_secrets("\n".join(line for line in done.lines[-SHOWN_LINES:] if line.strip()))
+    own = [line for line in done.lines if is_worth_logging(line)]
+    lines = [line for line in own if not line.startswith(ANNOUNCED)] or list(done.lines)
+    shown = hide_secrets("\n".join(lines[-SHOWN_LINES:]))
     known = {kind.exit_code: kind for kind in (StageRefusedError, FaultStopsRunError)}
     kind = known.get(code, StageFailedError)
     return kind(f"{stage.name} ended with exit code {code}. Its last lines:\n{shown}")

@@ -66,7 +66,10 @@ def test_the_preview_for_scripts_says_what_the_one_for_people_says(
     assert len(facts["unusable"]) == 1
     data_commands.preview(log, 2)
     shown = capsys.readouterr().out
-    assert "2 usable rows" in shown
+    assert "2 usable rows, 1 unusable" in shown
+    assert "user_id: column 'user'" in shown
+    assert "2 users, 2 items, from 2020-09-13T12:26:40 to 2020-09-13T12:26:41 UTC" in shown
+    assert "line 4: time 'never' is not a number of seconds from 1973 to 2100" in shown
     assert "[bold]x" in shown, "text of the log is not markup"
 
 

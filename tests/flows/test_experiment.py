@@ -62,6 +62,7 @@ def test_a_failure_keeps_the_rest_and_the_same_command_continues(
     assert caught.value.exit_code == 1
     assert "train@gru-0 ended with exit code 1" in message
     assert "the disk is full" in message
+    assert "failed to reproduce" not in message, "the stage has said itself what it is"
     assert "Not started, as they need what failed: evaluate" in message
     broken.unlink()
     assert run_experiment().outcomes == {
