@@ -7,13 +7,17 @@ The cluster is a local one made for the purpose, or one that runs already. Needs
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from flows import prefect_environment
+from tasks.redaction import hide_secrets
 
 LOCAL = "local"
 """Instead of a scheduler's address: a cluster of processes on this machine."""
+KNOCK_SECONDS = 10.0
 
 
 def spread(
@@ -39,7 +43,7 @@ def spread(
         The number of pieces.
 
     Raises:
-        ValueError: Dask is not installed, or the address is none.
+        ValueError: Dask is not installed, or nothing answers at the address.
     """
     if not pieces:
         return 0
@@ -63,6 +67,24 @@ def spread(
     return len(pieces)
 
 
+def _knock(cluster: str) -> None:
+    """Ask whether anything listens at an address, before a flow is begun for it.
+
+    Raises:
+        ValueError: nothing does, or the address names no port.
+    """
+    address = urlsplit(cluster)
+    try:
+        if not address.hostname or not address.port:
+            raise ValueError("it names no host and port")
+        socket.create_connection((address.hostname, address.port), KNOCK_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no Dask scheduler answers at {hide_secrets(cluster)} ({error}). Start one with "
+            f"`dask scheduler`, correct the address, or use {LOCAL!r}."
+        ) from error
+
+
 def _runner(cluster: str, workers: int) -> Any:
     if cluster != LOCAL and "://" not in cluster:
         raise ValueError(
@@ -76,6 +98,7 @@ def _runner(cluster: str, workers: int) -> Any:
             "Dask is not installed; install the extra: pip install -e '.[cluster]'"
         ) from error
     if cluster != LOCAL:
+        _knock(cluster)
         return DaskTaskRunner(address=cluster)
     # Workers inherit it: one thread each, as many workers as there are cores.
     os.environ["OMP_NUM_THREADS"] = "1"

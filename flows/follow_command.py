@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable
@@ -15,6 +16,9 @@ from tasks.serving.requests import RequestError, parse_time
 
 def follow(desk: Desk, as_json: bool) -> int:
     """Answer stdin until it ends; see `answer_lines`."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # A line that is no UTF-8 costs itself, not all that follow.
+        sys.stdin.reconfigure(errors="surrogateescape")
     return answer_lines(desk, sys.stdin, sys.stdout, sys.stderr, as_json)
 
 
@@ -102,6 +106,10 @@ def parse_event(line: str) -> tuple[str, str, int | None]:
     >>> parse_event('7,"Good, the Bad and the Ugly, The",12')
     ('7', 'Good, the Bad and the Ugly, The', 12000000)
     """
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"{line.strip()!r:.80} is not UTF-8.") from None
     try:
         (cells,) = csv.reader([line.strip()], skipinitialspace=True)
     except (csv.Error, ValueError) as error:

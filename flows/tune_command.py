@@ -51,10 +51,14 @@ def tune(
         as_json: Print JSON.
 
     Raises:
-        SettingsError: nothing is prepared yet, or no model can be tuned.
+        SettingsError: nothing is prepared yet, no model can be tuned, or a device or the folder of
+            ``save`` is not there.
         WorkspaceBusyError: another search runs in the folder.
     """
     folder = _prepared_folder(start, name)
+    _check_devices(devices)
+    if save is not None and not save.absolute().parent.is_dir():
+        raise SettingsError(f"--save is {save}; its folder does not exist. Create it first.")
     settings = load_settings(folder / "params.yaml")
     search = make_search(settings, folder / "data" / "prepared", folder / STORAGE, models, trials)
     from tasks.tuning.study import best_section
@@ -120,6 +124,21 @@ def _spread_over(cluster: str, workers: int) -> Callable[..., int] | None:
     from flows.cluster import spread
 
     return partial(spread, name="tune", cluster=cluster, workers=workers)
+
+
+def _check_devices(devices: Sequence[str]) -> None:
+    """Refuse devices that are none, or not here, before any process is started on one.
+
+    Raises:
+        SettingsError: one of them can't be used.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{n}" for n in range(count))]
+    for device in devices:
+        if device not in known:
+            raise SettingsError(f"--device is {device!r}; expected one of {', '.join(known)}.")
 
 
 def _prepared_folder(start: Path, name: str) -> Path:

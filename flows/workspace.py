@@ -110,6 +110,14 @@ def _absolute_data_path(settings: Settings, start: Path) -> Settings:
             f"data.path is {settings.data.path!r}; no such file ({path}), and no source of that "
             f"name; sources are {', '.join(names)}.{hint}"
         )
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise SettingsError(
+            f"data.path is {settings.data.path!r}; {path} can't be read ({error.strerror}). Check "
+            "its permissions, or give another file."
+        ) from error
     data = settings.data.model_copy(update={"path": str(path)})
     return settings.model_copy(update={"data": data})
 

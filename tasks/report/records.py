@@ -78,8 +78,12 @@ def read_records(workspace: Path, models: tuple[str, ...], seeds: tuple[int, ...
             "(`dvc repro evaluate`)."
         )
     folder = workspace / "artifacts" / "models"
+    comparison = read_json(evaluation / "comparison.json")
+    tables = comparison.get("tables")
+    if not (isinstance(tables, list) and tables and all(isinstance(each, dict) for each in tables)):
+        raise MissingRecordError(_damaged(evaluation / "comparison.json", "it holds no tables"))
     return Records(
-        comparison=read_json(evaluation / "comparison.json"),
+        comparison=comparison,
         by_history_length=_csv(evaluation / "by_history_length.csv"),
         by_item_popularity=_csv(evaluation / "by_item_popularity.csv"),
         best_possible=read_json(evaluation / "bayes.json"),

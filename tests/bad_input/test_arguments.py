@@ -54,6 +54,7 @@ CASES = [
     case("data_unknown_source", "run --data movielens", "no such file", "Did you mean 'movielens"),
     case("data_a_url", "run --data https://host/log.csv", "https://host/log.csv"),
     case("data_name_too_long", f"run --data {LONG}", "experiment.name", "at most 100"),
+    case("data_that_can_not_be_read", "run --data /proc/self/mem", "/proc/self/mem", "can't be"),
     case("column_without_data", "run --user-column u", "--user-column is 'u' without --data"),
     case("stage_unknown", "stage fly", "stage is 'fly'", "fetch, prepare"),
     case("stage_missing", "stage", "Missing argument"),

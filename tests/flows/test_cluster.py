@@ -64,6 +64,22 @@ def test_address_that_is_none_is_refused():
         spread(print, [1], name="x", cluster="myhost", on_result=print)
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://127.0.0.1:9", "Connection refused"),
+        ("tcp://127.0.0.1", "names no host and port"),
+        ("tcp://:8786", "names no host and port"),
+        ("tcp://127.0.0.1:99999999", "out of range"),
+    ],
+    ids=["nobody", "no port", "no host", "no such port"],
+)
+def test_scheduler_that_does_not_answer_is_named_before_anything_starts(address, reason):
+    pytest.importorskip("prefect_dask", reason="the extra `cluster` is not installed")
+    with pytest.raises(ValueError, match=rf"no Dask scheduler answers at {address}.*{reason}"):
+        spread(print, [1], name="x", cluster=address, on_result=print)
+
+
 def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "prefect_dask", None)
     with pytest.raises(ValueError, match=r"\[cluster\]"):

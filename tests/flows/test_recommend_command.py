@@ -208,6 +208,20 @@ def test_half_a_surrogate_pair_is_named_with_its_line(assay, tmp_path) -> None:
     assert "Traceback" not in err
 
 
+def test_a_line_that_is_no_utf8_costs_itself_only(project) -> None:  # noqa: F811
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "recommend", "--follow"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        input=b"u1,i0001\nu\xff,i0001\nu2,i0002\n",
+        capture_output=True,
+    )
+    assert done.returncode == 2
+    assert b"line 2: 'u\\udcff,i0001' is not UTF-8." in done.stderr
+    assert b"2 events answered, 1 lines could not be read" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_a_terminal_without_a_character_shows_its_number(project) -> None:  # noqa: F811
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", "recommend", "--user", "caf\u00e9 \U0001f3ac"],

@@ -83,6 +83,25 @@ def test_trials_are_logged_and_a_second_search_adds_what_is_missing(project: Pat
     assert delivery.count_waiting(project) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--device", "cuda:99"], "--device is 'cuda:99'; expected one of auto, cpu"),
+        (["--device", "gpu"], "--device is 'gpu'; expected one of auto, cpu"),
+        (["--save", "no/such/folder/best.yaml"], "its folder does not exist. Create it first."),
+        (["--model", "popularity"], "have nothing to tune"),
+    ],
+    ids=["device", "no_device", "save", "model"],
+)
+def test_what_can_not_work_is_said_before_a_trial_runs(project: Path, words, said, capsys) -> None:
+    assert _guarded(lambda: app(["tune", "--trials", "1", *words], standalone_mode=False)) == 2
+
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
 def test_a_file_of_something_else_ends_with_a_message(project: Path, capsys) -> None:
     (project / STORAGE).parent.mkdir(parents=True)
     (project / STORAGE).write_text(json.dumps({"op_code": 4, "worker_id": "w"}) + "\n")

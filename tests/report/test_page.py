@@ -217,7 +217,11 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     (folder / "comparison.json").write_text("{", encoding="utf-8")
     with pytest.raises(MissingRecordError, match=r"comparison\.json is damaged"):
         read_records(tmp_path, ("gru",), (0,))
-    (folder / "comparison.json").write_text("{}", encoding="utf-8")
+    for other in ("{}", '{"tables": []}', '{"tables": [1]}'):
+        (folder / "comparison.json").write_text(other, encoding="utf-8")
+        with pytest.raises(MissingRecordError, match=r"comparison\.json .*it holds no tables"):
+            read_records(tmp_path, ("gru",), (0,))
+    (folder / "comparison.json").write_text('{"tables": [{}]}', encoding="utf-8")
     report = tmp_path / "artifacts" / "report"
     report.mkdir()
     (report / "explanations.json").write_text('{"user": "u1"}', encoding="utf-8")
