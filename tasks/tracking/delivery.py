@@ -81,6 +81,8 @@ def deliver(workspace: Path, *, wait_seconds: float = 60.0) -> Outcome:
             return _deliver_all(folder, uri)
     except Timeout:
         return Outcome(waiting=count_waiting(workspace), problem="another process is delivering")
+    except OSError as error:
+        return Outcome(waiting=count_waiting(workspace), problem=f"can't be delivered: {error}")
 
 
 def flush(workspace: Path) -> None:

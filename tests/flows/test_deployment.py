@@ -19,6 +19,7 @@ from tests.flows.conftest import calls
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 @pytest.fixture
@@ -84,6 +85,38 @@ def test_a_scheduled_run_completes(project: Path, environment: dict[str, str], s
     assert {"02:30", "04:00"} <= times
 
 
+def test_runs_that_fall_together_take_turns(
+    project: Path, environment: dict[str, str], server: str
+) -> None:
+    dag = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(
+        dag.replace(
+            "cmd: python work.py fetch", "always_changed: true\n    cmd: python work.py fetch"
+        )
+    )
+    (project / "fetch.py").write_text("import time; time.sleep(5)")
+    _prefect("work-pool", "create", "local", "--type", "process", project, environment)
+    _prefect("deploy", "--all", project, environment)
+    for _ in range(3):
+        words = ("deployment", "run", "experiment/weekly", "--start-in", "3 seconds")
+        _prefect(*words, project, environment)
+    # As many runs at a time as the worker likes: the deployment itself lets one in.
+    with _Background([*PREFECT, "worker", "start", "--pool", "local"], project, environment):
+        _wait_until(lambda: _count_ended(server) >= 3, seconds=600, what="three runs")
+
+    ended = [run for run in _flow_runs(server) if run["state_type"] in ENDED]
+    assert [run["state_type"] for run in ended] == ["COMPLETED"] * 3
+    fetched = [line.split() for line in (project / "calls.log").read_text().splitlines()]
+    # One after the other, and each once.
+    assert [kind for name, kind, _ in fetched if name == "fetch"] == ["start", "end"] * 3
+    assert calls(project).count("evaluate") == 1
+    assert not (project / ".assay" / "lock.json").exists()
+
+
+def _count_ended(url: str) -> int:
+    return sum(run["state_type"] in ENDED for run in _flow_runs(url))
+
+
 def _prefect(*arguments: Any) -> None:
     *words, folder, environment = arguments
     done = subprocess.run(
@@ -128,8 +161,7 @@ def _flow_runs(url: str) -> list[dict[str, Any]]:
 
 
 def _finished(url: str, flow: str) -> bool:
-    kinds = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-    return any(run["state_type"] in kinds for run in _flow_runs(url))
+    return any(run["state_type"] in ENDED for run in _flow_runs(url))
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

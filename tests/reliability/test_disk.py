@@ -80,6 +80,27 @@ def check_full_disk(
 def test_a_folder_that_can_not_be_written_is_said(
     name: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    check_read_only(list(STAGES[name]), workspace, capsys)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", LATER_STAGES)
+def test_a_folder_that_can_not_be_written_is_said_by_later_stages(
+    name: str,
+    all_finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(all_finished, tmp_path / "workspace")
+    monkeypatch.chdir(tmp_path / "workspace")
+    check_read_only(list(LATER_STAGES[name]), tmp_path / "workspace", capsys)
+
+
+def check_read_only(
+    command: list[str], workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stage fails with a message that names a place, and leaves what was there."""
     before = outputs(workspace)
     folders = [workspace, *(p for p in workspace.rglob("*") if p.is_dir())]
     change = subprocess.run(["chattr", "+i", *map(str, folders)], check=False, capture_output=True)
@@ -87,7 +108,7 @@ def test_a_folder_that_can_not_be_written_is_said(
         subprocess.run(["chattr", "-i", *map(str, folders)], check=False, capture_output=True)
         pytest.skip("folders can't be made read-only for root here")
     try:
-        assert main(list(STAGES[name])) == 1
+        assert main(command) == 1
     finally:
         subprocess.run(["chattr", "-i", *map(str, folders)], check=True)
 

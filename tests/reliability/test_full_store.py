@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -78,6 +79,33 @@ def test_a_full_disk_while_delivering_loses_nothing(
     (found,) = children(store, parent).values()
     assert found.info.status == "FINISHED"
     history = store.get_metric_history(found.info.run_id, "train/loss")
+    assert [point.step for point in history] == [1, 2, 3]
+
+
+def test_folders_that_can_not_be_written_while_delivering_lose_nothing(
+    settings: Settings,  # noqa: F811
+    workspace: Path,  # noqa: F811
+    client: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(tracking.experiment.DELIVER_LATER, "1")
+    train(settings, workspace, "gru")
+    delivery.forget_store(tracking.store_uri(workspace))
+    folders = [str(workspace / ".assay"), str(tracking.state.spool_folder(workspace))]
+    if subprocess.run(["chattr", "+i", *folders], check=False, capture_output=True).returncode:
+        subprocess.run(["chattr", "-i", *folders], check=False, capture_output=True)
+        pytest.skip("folders can't be made read-only for root here")
+    try:
+        outcome = tracking.deliver(workspace)
+    finally:
+        subprocess.run(["chattr", "-i", *folders], check=True)
+
+    assert outcome.problem
+    assert outcome.refused == 0
+    delivery.forget_store(tracking.store_uri(workspace))
+    assert tracking.deliver(workspace).waiting == 0
+    run_id = runs(client)["gru seed 0"].info.run_id
+    history = client.get_metric_history(run_id, "train/loss")
     assert [point.step for point in history] == [1, 2, 3]
 
 

@@ -78,6 +78,60 @@ def test_a_server_that_goes_in_the_middle_gets_the_rest_later(
     assert {run.info.status for run in runs(client).values()} == {"FINISHED"}
 
 
+MOMENTS = ("start", "middle", "end")
+
+
+@pytest.mark.parametrize(
+    "away_at",
+    [*[(moment,) for moment in MOMENTS], ("start", "end"), MOMENTS],
+    ids=lambda moments: " and ".join(moments),
+)
+def test_whenever_mlflow_is_away_points_arrive_later_in_order_and_once(
+    away_at: tuple[str, ...],
+    settings: Settings,
+    workspace: Path,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    arrived: list[int] = []
+    log_batch = type(client).log_batch
+
+    def spy(self: Any, run_id: str, metrics: Any = (), *rest: Any, **more: Any) -> Any:
+        done = log_batch(self, run_id, metrics, *rest, **more)
+        arrived.extend(point.step for point in metrics if point.key == "train/loss")
+        return done
+
+    monkeypatch.setattr(type(client), "log_batch", spy)
+
+    def at(moment: str) -> None:
+        """MLflow goes or comes back."""
+        if moment in away_at:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+        else:
+            monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            delivery.forget_store(NOBODY)
+
+    at("start")
+    with tracking.model_run(settings, workspace, "gru", 0) as run:
+        run.on_epoch(epoch_row(1))
+        tracking.deliver(workspace)
+        assert arrived == ([] if "start" in away_at else [1])
+        at("middle")
+        run.on_epoch(epoch_row(2))
+        tracking.deliver(workspace)
+        assert arrived == ([1, 2] if "middle" not in away_at else [] if "start" in away_at else [1])
+        run.on_epoch(epoch_row(3))
+        at("end")
+    tracking.end_experiment(workspace)
+    at("back")
+    tracking.deliver(workspace)
+
+    assert arrived == [1, 2, 3]
+    assert {found.info.status for found in runs(client).values()} == {"FINISHED"}
+    assert delivery.count_waiting(workspace) == 0
+
+
 def test_a_clock_that_is_set_back_mixes_nothing_up(
     settings: Settings, workspace: Path, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

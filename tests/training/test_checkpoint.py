@@ -91,6 +91,15 @@ def test_damage_to_the_newest_falls_back_to_the_one_before(folder, damage, kind)
     assert folder.load_latest()[0].step == 2
 
 
+def test_a_clock_that_is_set_back_changes_nothing(folder):
+    for step, day in ((1, 20_000), (2, 100), (3, 10)):
+        save(folder, step)
+        for path in folder.folder.glob(f"step_{step:012d}.*"):
+            os.utime(path, (day * 86_400, day * 86_400))
+    assert folder.load_latest()[0].step == 3
+    assert len(list(folder.folder.iterdir())) == 4
+
+
 def test_all_damaged_means_none_and_says_why(folder):
     save(folder, 1, 2)
     for path in folder.folder.glob("*.json"):
