@@ -20,7 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, growth_check
 from flows.dag import Stage, read_dag, unchanged_stages
-from flows.process import Commands
+from flows.process import STOPPING, Commands
 from flows.reproduce import (
     ExperimentResult,
     FaultStopsRunError,
@@ -184,7 +184,7 @@ def _walk(plan: Plan) -> dict[str, str]:
                 future.wait()
         except BaseException:
             # Interrupted or cancelled; the runner waits for its threads, which wait for these.
-            get_run_logger().warning("Stopping: trainings write their checkpoints first.")
+            get_run_logger().warning(STOPPING)
             plan.commands.end_all()
             raise
     return _outcomes(futures)

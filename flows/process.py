@@ -15,6 +15,8 @@ from flows import supervise
 from tasks import quiet
 
 KEPT_LINES = 200
+STOPPING = "Stopping: trainings write their checkpoints first."
+"""Said when a run is interrupted, before its commands are ended."""
 
 
 @dataclass(frozen=True)

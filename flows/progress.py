@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from flows.process import STOPPING
 from tasks.progress import spell_seconds
 
 EPOCH = re.compile(r"^(\S+) seed (\d+): epoch (\d+)/(\d+): (.*)$")
@@ -45,6 +46,7 @@ class TerminalHandler(logging.Handler):
         super().__init__(logging.INFO)
         self._console = console
         self._is_live = is_live
+        self._is_stopping = False
         self._tasks: dict[str, TaskID] = {}
         self.bars = Progress(
             TextColumn("{task.description:<22}"),
@@ -62,8 +64,11 @@ class TerminalHandler(logging.Handler):
         if record.levelno >= logging.ERROR or ENDED.match(message):
             return  # The command itself prints what failed, once, at the end.
         if found := RETRY.match(message):
+            if self._is_stopping:
+                return  # What is ended on purpose is not tried again.
             self._print(f"a stage failed: {found.group(1)}; trying again", "yellow")
         elif record.levelno >= logging.WARNING:
+            self._is_stopping = self._is_stopping or message == STOPPING
             self._print(message, "yellow")
         elif found := EPOCH.match(message):
             self._update(*found.groups())

@@ -8,6 +8,7 @@ import logging
 import pytest
 from rich.console import Console
 
+from flows.process import STOPPING
 from flows.progress import TerminalHandler
 
 LINES = (
@@ -55,6 +56,16 @@ def test_bars_go_when_their_stage_is_done(console: Console) -> None:
     _tell(handler, *LINES, "gru seed 0: kept epoch 1 of 7 (patience, 14 s)")
     assert _bars(handler) == {}
     assert "gru seed 0: kept epoch 1 of 7" in console.file.getvalue()
+
+
+def test_a_stage_that_is_stopped_is_not_called_failed(console: Console) -> None:
+    handler = TerminalHandler(console, is_live=False)
+    failed = "Task run failed with exception: StageFailedError('gru ended with code 143.')"
+    _tell(handler, failed, level=logging.WARNING)
+    assert console.file.getvalue().count("trying again") == 1
+    _tell(handler, STOPPING, failed, level=logging.WARNING)
+    assert console.file.getvalue().count("trying again") == 1
+    assert STOPPING in console.file.getvalue()
 
 
 def test_off_a_terminal_there_are_no_bars_and_no_lines_per_epoch(console: Console) -> None:
