@@ -33,6 +33,9 @@ ANNOUNCED = ("Running stage", "> ")
 FAILED = re.compile(r"^ERROR: failed to reproduce .* failed to run: .* exited with -?\d+$")
 """What DVC says of a stage that has already said itself why it failed."""
 
+OWNER_GONE = re.compile(r"^WARNING: Process .* in RWLock-file .* had been killed")
+"""What DVC says where a run goes on that was ended: all is well."""
+
 
 class StageFailedError(RuntimeError):
     """A stage ended without success; another try may help.
@@ -127,9 +130,14 @@ def is_worth_logging(line: str) -> bool:
 
     >>> is_worth_logging("    git add dvc.lock"), is_worth_logging("epoch 3")
     (False, True)
+    >>> is_worth_logging("ERROR: failed to reproduce 'a': failed to run: x, exited with 2")
+    False
+    >>> is_worth_logging("WARNING: Process 'x' with (Pid 7), in RWLock-file 'y' had been killed.")
+    False
     """
     text = line.strip()
-    return bool(text) and not text.startswith(CHATTER) and not FAILED.match(text)
+    said = text.startswith(CHATTER) or FAILED.match(text) or OWNER_GONE.match(text)
+    return bool(text) and not said
 
 
 def _outcome(lines: tuple[str, ...], use_dvc: bool) -> Outcome:
