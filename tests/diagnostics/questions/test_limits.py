@@ -134,6 +134,20 @@ def test_at_its_limit_a_check_is_healthy_and_beyond_it_is_not(
 
 
 @every_question
+def test_what_is_judged_by_chance_says_how_likely_it_is(
+    question: Question, seen: Callable[[Question], Seen]
+) -> None:
+    """Only then Holm's correction counts it; the limit is the floor of its effect."""
+    by_chance = [check for _, check in seen(question) if check.rule == "statistical"]
+    assert all(0.0 <= check.p_value <= 1.0 for check in by_chance)
+    for check in by_chance:
+        far = dataclasses.replace(check, value=-1e9 if check.relation == "at_least" else 1e9)
+        assert not dataclasses.replace(far, p_value=1.0).broken
+        assert not dataclasses.replace(far, p_value=0.0, significant=False).broken
+        assert dataclasses.replace(far, p_value=0.0).broken
+
+
+@every_question
 def test_every_limit_has_a_say(
     question: Question, evidence_of: Callable[[Question], list[Any]]
 ) -> None:
