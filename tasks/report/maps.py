@@ -14,6 +14,7 @@ from tasks.report.charts import (
     MODEL_COLOURS,
     Chart,
     Row,
+    colours_of,
     themed,
     with_lines,
 )
@@ -143,7 +144,7 @@ def paths(
     import altair as alt
 
     names = list(dict.fromkeys(str(row[who]) for row in rows))
-    colours = [MODEL_COLOURS[number % len(MODEL_COLOURS)] for number in range(len(names))]
+    colours = colours_of(names)
     x = alt.X("x:Q", title="first component", scale=alt.Scale(zero=False))
     y = alt.Y("y:Q", title="second component", scale=alt.Scale(zero=False))
     colour = alt.Color(
