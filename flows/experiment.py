@@ -29,9 +29,9 @@ from flows.reproduce import (
     run_stage,
 )
 from flows.run_logs import ExperimentFailedError, shorten_expected_errors
-from flows.workspace import Workspace, open_workspace
+from flows.workspace import Workspace, hash_settings, open_workspace
 from tasks import tracking
-from tasks.lock import HOLDER, experiment_lock
+from tasks.lock import HOLDER, WorkspaceBusyError, experiment_lock
 from tasks.settings import Settings, load_settings
 from tasks.tracking.experiment import DELIVER_LATER
 
@@ -71,6 +71,7 @@ def experiment(
     retries: int = 1,
     stage_timeout_minutes: float = 240.0,
     watch_growth: bool = False,
+    settings_hash: str = "",
 ) -> ExperimentResult:
     """Run every stage that has something to do, independent ones side by side.
 
@@ -83,15 +84,19 @@ def experiment(
         retries: Tries after a stage failed, unless it says that settings or data are at fault.
         stage_timeout_minutes: A stage is ended after this time.
         watch_growth: Compare the prepared log with that of the last good run before training.
+        settings_hash: `flows.workspace.hash_settings` of the settings to run with; those of
+            ``params.yaml``, whichever they are, when empty.
 
     Raises:
         ExperimentFailedError: a stage failed; those that don't depend on it were run.
-        WorkspaceBusyError: another experiment runs in the workspace.
+        WorkspaceBusyError: another experiment runs in the workspace, or gave it other settings.
         SettingsError: the settings can't be used.
     """
     place = _open(Path(workspace), overrides or [], name, use_dvc)
     started = time.monotonic()
     with experiment_lock(place.folder, f"flow run {flow_run.name}") as token:
+        is_asked = bool(settings_hash) and place.folder == Path(workspace).resolve()
+        _refuse_other_settings(place, settings_hash if is_asked else hash_settings(place.settings))
         try:
             with _tracked(place):
                 seconds = stage_timeout_minutes * 60
@@ -107,6 +112,16 @@ def experiment(
     artifacts.publish(place.folder, outcomes)
     artifacts.rename_run(artifacts.run_name(place.folder, outcomes))
     return ExperimentResult(str(place.folder), outcomes, time.monotonic() - started)
+
+
+def _refuse_other_settings(place: Workspace, expected: str) -> None:
+    """Stop where another command wrote its settings before this one held the workspace."""
+    path = place.folder / "params.yaml"
+    if hash_settings(load_settings(path)) != expected:
+        raise WorkspaceBusyError(
+            f"{path} was replaced by another command just now. Run again, or beside it under "
+            "another name: assay run --name NAME."
+        )
 
 
 @contextmanager

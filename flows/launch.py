@@ -9,7 +9,13 @@ import webbrowser
 from collections.abc import Iterable
 from pathlib import Path
 
-from flows.workspace import Workspace, find_project, open_workspace, run_folder
+from flows.workspace import (
+    Workspace,
+    find_project,
+    hash_settings,
+    open_workspace,
+    run_folder,
+)
 from tasks.data.sources import FILE, SOURCES
 from tasks.settings import SettingsError
 
@@ -68,7 +74,10 @@ def run_experiment(
     from flows.summary import print_summary
 
     result = start_flow.run_experiment(
-        workspace.folder, use_dvc=use_dvc, display=lambda: shown_in_terminal(quiet=as_json)
+        workspace.folder,
+        use_dvc=use_dvc,
+        settings_hash=hash_settings(workspace.settings),
+        display=lambda: shown_in_terminal(quiet=as_json),
     )
     if not as_json:
         done = sum(outcome == "ran" for outcome in result.outcomes.values())

@@ -22,6 +22,7 @@ def run_experiment(
     workspace: Path,
     *,
     use_dvc: bool = True,
+    settings_hash: str = "",
     display: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> ExperimentResult:
     """Run the experiment flow in this process; return at once where no stage has anything to do.
@@ -32,6 +33,7 @@ def run_experiment(
     Args:
         workspace: Folder with ``dvc.yaml`` and ``params.yaml``.
         use_dvc: Through DVC, or run all stages directly.
+        settings_hash: What the settings have to be, see `flows.experiment.experiment`.
         display: Entered around the flow, once Prefect has set up its own logging.
 
     Raises:
@@ -48,7 +50,7 @@ def run_experiment(
     from flows.experiment import experiment
 
     with display(), server_that_answers(), _named_when_away():
-        return experiment(workspace=str(workspace), use_dvc=use_dvc)
+        return experiment(workspace=str(workspace), use_dvc=use_dvc, settings_hash=settings_hash)
 
 
 @contextmanager

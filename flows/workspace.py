@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.data.sources import FILE, SOURCES
+from tasks.lock import idle_workspace
 from tasks.settings import (
     Settings,
     SettingsError,
@@ -84,6 +85,7 @@ def open_workspace(
 
     Raises:
         SettingsError: settings, name or place can't be used.
+        WorkspaceBusyError: an experiment runs in that folder.
     """
     project = find_project(start)
     overrides = list(overrides)
@@ -94,8 +96,14 @@ def open_workspace(
         return Workspace(project, settings, project)
     settings = _absolute_data_path(settings, start)
     folder = run_folder(project, name or _name(settings, params, overrides))
-    _create(folder, settings, project)
+    with idle_workspace(folder):
+        _create(folder, settings, project)
     return Workspace(folder, settings, project)
+
+
+def hash_settings(settings: Settings) -> str:
+    """SHA-256 of all settings, in hexadecimal."""
+    return hashlib.sha256(json.dumps(settings.model_dump(mode="json")).encode()).hexdigest()
 
 
 def _absolute_data_path(settings: Settings, start: Path) -> Settings:
@@ -132,7 +140,7 @@ def _checked(name: str) -> str:
 
 
 def _name(settings: Settings, params: Path | None, overrides: list[str]) -> str:
-    digest = hashlib.sha256(json.dumps(settings.model_dump(mode="json")).encode()).hexdigest()[:8]
+    digest = hash_settings(settings)[:8]
     parts = [params.stem] if params is not None else []
     parts += [override.rpartition(".")[2] for override in overrides]
     text = re.sub(r"[^\w.=-]+", "_", "-".join(parts)).strip("._-=") or "run"

@@ -80,6 +80,20 @@ def refuse_if_busy(workspace: Path) -> None:
 
 
 @contextmanager
+def idle_workspace(workspace: Path) -> Iterator[None]:
+    """Hold a workspace for a moment in which no experiment runs in it, to change its settings.
+
+    Args:
+        workspace: Folder of the experiment.
+
+    Raises:
+        WorkspaceBusyError: an experiment runs there.
+    """
+    with hold(workspace / ".assay" / "lock", _busy(workspace)):
+        yield
+
+
+@contextmanager
 def stage_lock(workspace: Path, stage: str, what: str) -> Iterator[None]:
     """Hold what one run of a stage writes, so that no second process writes it too.
 

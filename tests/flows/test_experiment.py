@@ -14,6 +14,7 @@ import pytest
 from flows.run_logs import ExperimentFailedError
 from flows.start import answers
 from flows.start import run_experiment as start
+from flows.workspace import hash_settings
 from tasks.lock import HOLDER, WorkspaceBusyError, experiment_lock, refuse_if_busy
 from tasks.settings import load_settings, write_params
 from tests.flows.conftest import calls, spans
@@ -127,6 +128,20 @@ def test_two_experiments_never_share_a_workspace(
     monkeypatch.delenv(HOLDER)
     refuse_if_busy(toy)
     assert calls(toy) == []
+
+
+def test_settings_that_another_command_wrote_are_not_run(
+    run_experiment: Callable[..., Any], toy: Path
+) -> None:
+    asked = hash_settings(load_settings(toy / "params.yaml"))
+    other = load_settings(toy / "params.yaml", ["train.gru.dropout=0.37"])
+    write_params(other, toy / "params.yaml")
+
+    with pytest.raises(WorkspaceBusyError, match=r"params\.yaml was replaced by another command"):
+        run_experiment(settings_hash=asked)
+
+    assert calls(toy) == []
+    assert set(run_experiment(settings_hash=hash_settings(other)).outcomes.values()) == {"ran"}
 
 
 def test_a_lock_goes_with_its_holder(toy: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows.workspace import find_project, open_workspace
+from tasks.lock import WorkspaceBusyError, experiment_lock
 from tasks.settings import SettingsError, load_settings
 
 
@@ -87,3 +88,19 @@ def test_a_new_run_prints_nothing(toy: Path) -> None:
         [sys.executable, "-c", program, str(toy)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "", "the standard output belongs to --json"
+
+
+def test_settings_of_a_run_in_progress_are_not_replaced(project: Path) -> None:
+    folder = open_workspace(project, overrides=["train.gru.dropout=0.1"], name="nightly").folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    with (
+        experiment_lock(folder, "flow run nightly"),
+        pytest.raises(WorkspaceBusyError, match=r"flow run nightly.*--name NAME"),
+    ):
+        open_workspace(project, overrides=["train.gru.dropout=0.9"], name="nightly")
+
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert after == before
+    open_workspace(project, overrides=["train.gru.dropout=0.9"], name="nightly")
+    assert load_settings(folder / "params.yaml").train.gru.dropout == 0.9
