@@ -103,6 +103,13 @@ def authors_gate_gradient() -> float:
     return float((~torch.isfinite(gate.grad)).sum())
 
 
+def left_by_padding(build: Build) -> float:
+    """Spread of scores between histories of one event and 19 paddings, over that without them."""
+    model, ids = _model(build), _items(50, 1, 1)
+    alone, padded = (_scores(model, x).double().var(dim=0) for x in (ids, F.pad(ids, (0, 19))))
+    return float((padded.mean() / alone.mean()).sqrt())
+
+
 def between_users(build: Build) -> float:
     """Share of the variance of a module's results that lies between histories, at the start."""
     result = _scores(_model(build), _items(50, 8, 1))

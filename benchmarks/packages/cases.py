@@ -16,6 +16,7 @@ from benchmarks.packages.reasons import (
     USE,
     alike,
     crash,
+    faded,
     no_memory,
     padding,
     rows_mixed,
@@ -174,6 +175,11 @@ CASES: tuple[Case, ...] = (
             USE,
             "it takes the GRU's last state, after whatever padding follows; with padding on the "
             "left the GRU steps over it first instead",
+        ),
+        faded(
+            R.rechub_gru4rec,
+            "the GRU forgets a history over the padding that follows: the shorter it is, the more "
+            "alike are its scores; without padding they draw apart twofold over 20 events",
         ),
         alike(
             R.rechub_gru4rec,

@@ -100,6 +100,18 @@ def padding(build: Callable[[int], nn.Module], truth: str, claim: str) -> Verifi
     )
 
 
+def faded(build: Callable[[int], nn.Module], claim: str) -> Verified:
+    """The more padding follows, the less is left of a history."""
+    return Verified(
+        ("state_norms_bounded",),
+        USE,
+        claim,
+        partial(by_hand.left_by_padding, build),
+        lambda value: value < 0.1,
+        "spread of scores between histories of one event and 19 paddings, over that without them",
+    )
+
+
 def alike(build: Callable[[int], nn.Module], claim: str) -> Verified:
     """Histories are told apart by next to nothing."""
     return Verified(
