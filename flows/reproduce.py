@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from flows.cached import damaged_objects
 from flows.dag import Stage
 from flows.process import Commands, Completed
 from tasks.redaction import hide_secrets
@@ -108,21 +109,44 @@ def run_stage(
     command = list(stage.command)
     if use_dvc:
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage.name]
-    for _ in range(BUSY_TRIES):
-        done = commands.run(
+
+    def run(command: list[str]) -> Completed:
+        return commands.run(
             command,
             workspace,
             on_line=lambda line: is_worth_logging(line) and log(hide_secrets(line)),
             timeout_seconds=timeout_seconds,
             environment=environment,
         )
-        if done.code == 0:
-            return StageResult(stage.name, _outcome(done.lines, use_dvc), done.seconds)
-        if not (use_dvc and _is_dvc_busy(done.lines)):
+
+    done = _run_when_free(run, command, use_dvc)
+    if done.code == 0 and _outcome(done.lines, use_dvc) == "from cache":
+        damaged = damaged_objects(workspace, stage.name)
+        if damaged:
+            log(
+                f"{stage.name}: {len(damaged)} of its files in DVC's cache are damaged, the first "
+                f"is {damaged[0]}; the stage runs again to replace them."
+            )
+            for path in damaged:
+                path.unlink(missing_ok=True)
+            done = _run_when_free(run, [*command, "--force"], use_dvc)
+    if done.code:
+        raise _failure(stage, done, timeout_seconds)
+    return StageResult(stage.name, _outcome(done.lines, use_dvc), done.seconds)
+
+
+def _run_when_free(
+    run: Callable[[list[str]], Completed], command: list[str], use_dvc: bool
+) -> Completed:
+    """Run a command, again and again while DVC says that another one holds its locks."""
+    for attempt in range(BUSY_TRIES):
+        done = run(command)
+        if done.code == 0 or not (use_dvc and _is_dvc_busy(done.lines)):
             break
-        # Stages side by side take turns in writing `dvc.lock`.
-        time.sleep(BUSY_SECONDS)
-    raise _failure(stage, done, timeout_seconds)
+        if attempt + 1 < BUSY_TRIES:
+            # Stages side by side take turns in writing `dvc.lock`.
+            time.sleep(BUSY_SECONDS)
+    return done
 
 
 def is_worth_logging(line: str) -> bool:
