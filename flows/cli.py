@@ -75,8 +75,7 @@ def run(
 ) -> None:
     """Run the whole experiment; stages with nothing new to do are skipped.
 
-    With --set, --params, --seeds or --data the run gets a folder of its own below runs/ and
-    params.yaml stays as it is.
+    With --set, --params, --seeds or --data the run gets its own folder, and params.yaml stays.
     """
     from flows import launch
 
