@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.workspace import find_project, run_folder
+from tasks.data.storage import write_whole
 from tasks.report.compare_page import Run, differences, render_comparison
 from tasks.report.headline import METRIC, display
 from tasks.report.records import Records, read_records
@@ -41,7 +42,7 @@ def compare(start: Path, names: list[str], as_json: bool) -> None:
     verdicts = {run.name: run.records.findings.get("headline", "") for run in runs}
     page = project / PAGE
     page.parent.mkdir(exist_ok=True)
-    page.write_text(render_comparison(runs), encoding="utf-8")
+    write_whole(page, render_comparison(runs))
     if as_json:
         content = {"settings": differing, "metrics": values, "diagnosis": verdicts}
         print(json.dumps({**content, "page": str(page)}, indent=2))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.workspace import find_project, run_folder
+from tasks.lock import refuse_if_busy, stage_lock
 from tasks.settings import DiagnoseSettings, Settings, SettingsError, load_settings
 
 MARKS = {
@@ -46,6 +47,7 @@ def diagnose_run(
     Raises:
         SettingsError: there is no such run, or nothing is prepared yet.
         ValueError: there is no such question.
+        WorkspaceBusyError: an experiment, or another diagnosis, runs in the folder.
     """
     project = find_project(start)
     folder = run_folder(project, name)
@@ -62,7 +64,9 @@ def diagnose_run(
         _, diagnosis = diagnose_stage.answer_questions(settings, folder, select_questions(only))
         _print(diagnosis.to_json(), as_json)
         return exit_code(diagnosis, settings.diagnose.fail_on)
-    result = diagnose_stage.run(settings, folder)
+    refuse_if_busy(folder)
+    with stage_lock(folder, "diagnose", "diagnose"):
+        result = diagnose_stage.run(settings, folder)
     path = folder / "artifacts" / "diagnosis" / diagnose_stage.FINDINGS_FILE
     findings = json.loads(path.read_text(encoding="utf-8"))
     _print(findings, as_json)

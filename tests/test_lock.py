@@ -99,6 +99,16 @@ def test_a_stage_beside_an_experiment_is_refused(command, workspace, capsys) -> 
     assert not (workspace / "data").exists()
 
 
+def test_a_diagnosis_beside_an_experiment_is_refused(workspace, capsys) -> None:
+    (workspace / "data" / "prepared").mkdir(parents=True)
+    (workspace / "data" / "prepared" / "manifest.json").write_text("{}")
+    with experiment_lock(workspace, "flow run nightly"):
+        assert _guarded(lambda: app(["diagnose"], standalone_mode=False)) == 1
+
+    assert "flow run nightly" in capsys.readouterr().err
+    assert not (workspace / "artifacts").exists()
+
+
 def test_other_models_and_seeds_train_beside_it(start, workspace) -> None:
     start(*TRAIN)
 
