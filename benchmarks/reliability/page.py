@@ -9,71 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reliability.survived import SURVIVED
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = Path("docs") / "reliability.md"
 RESULTS = Path("docs") / "reliability"
-SURVIVED = (
-    ("MLflow away at the start", "tests/tracking/test_delivery.py",
-     "test_a_training_survives_a_server_that_is_away"),
-    ("MLflow away in the middle and at the end", "tests/tracking/test_delivery.py",
-     "test_a_server_that_goes_in_the_middle_gets_the_rest_later"),
-    ("MLflow refuses a record", "tests/tracking/test_delivery.py",
-     "test_what_mlflow_refuses_holds_up_nothing"),
-    ("eight processes write to one new SQLite store", "tests/tracking/test_delivery.py",
-     "test_eight_processes_share_a_store_that_does_not_exist_yet"),
-    ("a delivery killed before it was noted", "tests/tracking/test_delivery.py",
-     "test_delivering_again_changes_nothing"),
-    ("clock set back", "tests/tracking/test_delivery.py",
-     "test_a_clock_that_is_set_back_mixes_nothing_up"),
-    ("a power cut takes tracking state or the end of a journal", "tests/tracking/test_resume.py",
-     "test_a_power_cut_costs_neither_run_nor_points"),
-    ("an experiment killed in the middle of a training goes on, in the same MLflow run",
-     "tests/flows/test_killed_project.py",
-     "test_a_killed_run_goes_on_to_what_an_unbroken_one_leaves"),
-    ("a flow killed under other settings or data is not continued", "tests/tracking/test_resume.py",
-     "test_a_killed_flow_under_other_settings_or_data_is_not_continued"),
-    ("`dvc repro` and the flow killed again and again", "tests/flows/test_killed_commands.py",
-     "test_killed_again_and_again_it_comes_to_its_end"),
-    ("Prefect's server away at the start", "tests/flows/test_experiment.py",
-     "test_a_server_that_does_not_answer_is_replaced"),
-    ("Prefect's server killed and started again while a run works",
-     "tests/flows/test_server_restart.py",
-     "test_a_server_that_is_started_again_costs_a_run_nothing"),
-    ("Prefect's server gone for good while a run works", "tests/flows/test_server_restart.py",
-     "test_without_the_server_a_run_says_so_and_the_next_goes_on"),
-    ("two experiments at once in one clone", "tests/flows/test_experiment.py",
-     "test_two_experiments_never_share_a_workspace"),
-    ("the starter of a command is killed", "tests/flows/test_process.py",
-     "test_when_the_starter_is_killed_the_command_ends_too"),
-    ("disk full, in each stage", "tests/reliability/test_disk.py",
-     "test_a_full_disk_is_said_and_costs_nothing"),
-    ("folders that can't be written, in each stage", "tests/reliability/test_disk.py",
-     "test_a_folder_that_can_not_be_written_is_said"),
-    ("damaged log, manifest, array, model, record", "tests/reliability/test_damage.py",
-     "test_damage_is_named_and_mended"),
-    ("damaged checkpoint", "tests/training/test_checkpoint.py",
-     "test_damage_to_the_newest_falls_back_to_the_one_before"),
-    ("damaged download in the cache", "tests/data/test_fetch.py", "test_damaged_cache_is_replaced"),
-    ("the GPU runs out of memory", "tests/reliability/test_training_faults.py",
-     "test_a_gpu_without_memory_names_the_setting_to_lower"),
-    ("NaN in weights or gradients", "tests/reliability/test_training_faults.py",
-     "test_nan_while_training_is_said_with_step_and_advice"),
-    ("NaN in the log", "tests/data/readers/test_broken_values.py", "test_broken_values"),
-    ("SIGTERM to a stage", "tests/test_main.py", "test_sigterm_ends_a_stage_with_a_message"),
-    ("SIGTERM or Ctrl-C to a run leaves nothing running", "tests/flows/test_interrupt.py",
-     "test_an_ended_run_leaves_nothing_running_and_goes_on"),
-    ("SIGTERM or Ctrl-C while training leaves a checkpoint", "tests/training/test_train_stage.py",
-     "test_a_signal_leaves_a_checkpoint_and_a_message"),
-    ("disk full in check, diagnose and report", "tests/reliability/test_disk.py",
-     "test_a_full_disk_in_a_later_stage_too"),
-    ("a search for settings killed in the middle", "tests/tuning/test_study.py",
-     "test_trial_a_killed_search_left_running_is_begun_anew"),
-    ("a nightly log that was cut short is refused before training",
-     "tests/flows/test_growth_check.py", "test_log_cut_short_is_refused_before_training"),
-    ("a model that is not better is never promoted", "tests/tracking/test_champion.py",
-     "test_a_worse_or_equal_model_does_not"),
-)  # fmt: skip
-"""Fault, file and test that plants it."""
+
 
 DISTRIBUTED = ("distributed_gloo", "distributed")
 """Results of several processes: on CPUs and on GPUs."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.page import PAGE, RESULTS, SURVIVED, render
+from benchmarks.reliability.page import PAGE, RESULTS, render
+from benchmarks.reliability.survived import SURVIVED
 
 
 @pytest.mark.parametrize(("fault", "file", "test"), SURVIVED, ids=[row[2] for row in SURVIVED])
