@@ -15,7 +15,8 @@ multiplied at every position goes beyond.
 
 The same picture from elsewhere: cells that do not follow their equations.
 
-It can't tell: norms in parts of unknown classes; sequences a model refuses by its declared length.
+It can't tell: norms in parts of unknown classes; sequences a model refuses by its declared length;
+the spread of scores that move along a single direction, as those of two normalised features do.
 """
 
 from __future__ import annotations
