@@ -24,6 +24,9 @@ from tasks.report.report_stage import REPORT
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PAGE_MILLISECONDS = 180_000
+"""A busy machine takes its time to draw a page."""
+
 COLOURS = 192
 """Colours of a picture; text and plots need no more, and files stay small."""
 
@@ -81,6 +84,7 @@ def _shoot(browser: Any, picture: Picture, folder: Path) -> Path:
         offline=True,
     )
     view = context.new_page()
+    view.set_default_timeout(PAGE_MILLISECONDS)
     view.goto(picture.page.resolve().as_uri())
     view.wait_for_selector(".plot svg")
     view.wait_for_function(
@@ -90,7 +94,7 @@ def _shoot(browser: Any, picture: Picture, folder: Path) -> Path:
     if picture.scroll_to:
         view.evaluate(f"document.querySelector('{picture.scroll_to}').scrollIntoView()")
     path = folder / f"{picture.name}.png"
-    view.screenshot(path=str(path))
+    view.screenshot(path=str(path), timeout=PAGE_MILLISECONDS)
     context.close()
     _compress(path)
     return path
