@@ -28,11 +28,12 @@ What a reader should hold against this page:
   On MovieLens-1M it is behind SASRec by mean after being ahead on validation: undecided.
 - Seconds to train are of processes that shared two GPUs with up to 33 others. They order models
   roughly and overstate each of them several times; `docs/speed.md` measures cost.
-- Not run yet: the xLSTM on MovieLens-1M as the LRURec paper prepared it (`lrurec-movielens-1m`),
-  and so the comparison with that paper's row; Amazon Beauty; histories of 1,000 and 5,000 events
-  (presets `movielens-1m-half-s*`, `synthetic-lag500`, `synthetic-lag2500`); the xLSTM on the item
-  20 ago and four of the six synthetic logs; tuned peers from other libraries (`benchmarks/peers/`
-  trains RecTools' SASRec and HSTU on the same data).
+- Not ranked yet: test events of MovieLens-1M as the LRURec paper prepared it
+  (`lrurec-movielens-1m`), and so the comparison with that paper's row; by validation over three
+  seeds the xLSTM leads there (`docs/experiment_log.md`). Not run yet: Amazon Beauty; histories of
+  1,000 and 5,000 events (presets `movielens-1m-half-s*`, `synthetic-lag500`, `synthetic-lag2500`);
+  the xLSTM on the item 20 ago and three of the six synthetic logs; tuned peers from other libraries
+  (`benchmarks/peers/` trains RecTools' SASRec and HSTU on the same data).
 """
 
 
