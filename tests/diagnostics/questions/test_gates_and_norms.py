@@ -161,6 +161,24 @@ def test_a_growing_state_is_found(stack) -> None:
     assert answer(state_norms_bounded.QUESTION, stack()).verdict == "healthy"
 
 
+def test_the_spread_of_scores_on_a_line_is_open(stack) -> None:
+    """One direction is all that two normalised features leave: users meet in it or they do not."""
+
+    def flatten(model: nn.Module) -> None:
+        def keep_one(module, args, output):
+            sign = output[0][..., :1].sign() * torch.ones(8)
+            return sign / 4.0 ** torch.arange(output[0].shape[1])[:, None], output[1]
+
+        model.sequence_model.register_forward_hook(keep_one)
+
+    found = {
+        check.name: check for check in answer(state_norms_bounded.QUESTION, stack(flatten)).checks
+    }
+    fading = found["power by which scores of users come together along a window"]
+    assert fading.value is None
+    assert "more than one direction" in fading.missing
+
+
 @pytest.mark.parametrize("rate", [1.0, 1e-9])
 def test_a_rate_that_suits_no_block_is_found(stack, rate: float) -> None:
     def optimizer(model):
