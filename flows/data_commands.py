@@ -110,23 +110,28 @@ def write_example(path: Path, users: int, seed: int) -> None:
         seed: Seed of the generator.
 
     Raises:
-        SettingsError: the file exists.
+        SettingsError: the file exists, or its folder does not.
     """
     import tempfile
 
     import polars as pl
 
+    from tasks.data.storage import write_whole
     from tasks.data.synthetic import write_synthetic
     from tasks.settings import SettingsError, SyntheticSettings
 
     if path.exists():
         raise SettingsError(f"{path} exists already. Choose another name, or delete it first.")
+    if not path.absolute().parent.is_dir():
+        raise SettingsError(
+            f"{path} can't be written: its folder does not exist. Create it, or choose another."
+        )
     values = SyntheticSettings(num_users=users, num_items=120, max_length=40, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic(Path(folder), values.model_dump())
         log = pl.read_csv(Path(folder) / "synthetic.csv")
     log.columns = ["user", "item", "time"]
-    log.write_csv(path)
+    write_whole(path, log.write_csv())
     print(
         f"{path}: {len(log):,} events of {log['user'].n_unique():,} users on "
         f"{log['item'].n_unique():,} items"

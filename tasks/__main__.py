@@ -103,10 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed to train with")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of expected errors")
     options = parser.parse_args(arguments)
-    workspace = Path.cwd()
     try:
         with _ended_like_ctrl_c():
-            result = run_stage(options.stage, workspace, model=options.model, seed=options.seed)
+            result = run_stage(options.stage, Path.cwd(), model=options.model, seed=options.seed)
     except KeyboardInterrupt:
         print(f"{options.stage}: interrupted; run the same command to resume.", file=sys.stderr)
         return 130

@@ -31,3 +31,18 @@ def test_sigterm_ends_a_stage_with_a_message(
     assert cleaned == ["evaluate"]
     assert "evaluate: interrupted; run the same command to resume." in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_folder_that_is_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert command.main(["fetch"]) == 1
+
+    said = capsys.readouterr().err
+    assert "fetch: [Errno 2] No such file or directory" in said
+    assert "Traceback" not in said

@@ -81,6 +81,8 @@ CASES = [
     case("preview_device", "data preview /dev/null", "not a regular file"),
     case("preview_rows", "data preview x --rows 0", "--rows"),
     case("preview_nothing", "data preview", "Missing argument"),
+    case("example_without_folder", "data example no/such/log.csv", "its folder does not exist"),
+    case("example_exists", "data example params.yaml", "params.yaml exists already"),
     case("data_command", "data delete", "No such command"),
     case("faults_command", "faults fly", "No such command"),
     case("faults_seeds", "faults run --seeds 9", "--seeds"),
