@@ -103,6 +103,13 @@ def authors_gate_gradient() -> float:
     return float((~torch.isfinite(gate.grad)).sum())
 
 
+def by_number_to_come(build: Build) -> float:
+    """Largest change of scores after four events when four later ones are left out, over spread."""
+    model, ids = _model(build), _items(50, 8, 1)
+    before, after = _scores(model, ids)[:, 3], _scores(model, ids[:, :4])[:, 3]
+    return float((before - after).abs().max() / before.std(dim=0).mean())
+
+
 def left_by_padding(build: Build) -> float:
     """Spread of scores between histories of one event and 19 paddings, over that without them."""
     model, ids = _model(build), _items(50, 1, 1)

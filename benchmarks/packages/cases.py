@@ -17,6 +17,7 @@ from benchmarks.packages.reasons import (
     alike,
     crash,
     faded,
+    leak,
     no_memory,
     padding,
     rows_mixed,
@@ -229,6 +230,16 @@ CASES: tuple[Case, ...] = (
         "Apache-2.0",
         R.rectools_sasrec,
         "network of SASRecModel, sessions filled up on the left as by its data preparator",
+        Verified(
+            ("order_and_flow",),
+            PACKAGE,
+            "positions count back from the end of a session: a score within a training row is made "
+            "with positions that tell how many events follow; when items are recommended none do",
+            partial(by_hand.by_number_to_come, R.rectools_sasrec),
+            leak,
+            "largest change of scores after four events when four later ones are left out, over "
+            "their spread between histories",
+        ),
         padding_side="left",
     ),
 )
