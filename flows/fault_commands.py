@@ -218,7 +218,8 @@ def _facts(
     seeds = ", ".join(map(str, sorted({row.seed for row in chosen})))
     return {
         "commands": "`assay faults kill --data LOG` per log, `assay faults freeze`, "
-        "`assay faults run --scoring --seeds 1 --data LOG --model gru --no-healthy` per log, "
+        "`assay faults run --scoring --seeds 1 --data LOG --model gru --no-healthy` per log "
+        "and with `--model xlstm` on the synthetic one, "
         "`assay faults run --scoring --seeds 2 --no-planted --sample 320 --data LOG ...` "
         "(`--sample 16 --effort after_training` likewise), then `assay faults score --scoring`; "
         "`assay faults score --scoring --kept` renders this page from the kept results",
