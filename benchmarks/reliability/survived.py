@@ -72,7 +72,7 @@ SURVIVED = (
      "test_folders_that_can_not_be_written_while_delivering_lose_nothing"),
     ("MLflow's database locked by another program", "tests/reliability/test_full_store.py",
      "test_a_store_that_another_program_holds_is_waited_for"),
-    ("folders that can't be written, in check, diagnose and report",
+    ("folders that can't be written, in diagnose and report",
      "tests/reliability/test_disk.py",
      "test_a_folder_that_can_not_be_written_is_said_by_later_stages"),
     ("damaged model, records, vocabulary or array of a finished run",
