@@ -54,12 +54,9 @@ SETTINGS = {
             "checkpoint_every_steps": 2,
         },
         "xlstm": {"embedding_dim": 8, "num_heads": 2, "chunk_size": 8},
-        **{model: {"embedding_dim": 8} for model in ("gru", "lstm", "sasrec")},
     },
     "evaluate": {"bootstrap_samples": 100},
 }
-BESIDE = ("logistic_regression", "gru", "lstm", "sasrec")
-"""Models whose training is killed too; the later stages know nothing of them."""
 SECOND_KILL_SHARE = 0.25
 IMPORTED = "imported.json"
 
@@ -73,8 +70,6 @@ class StageUnderTest:
     outs: tuple[str, ...] = ()
     """What DVC deletes before the stage runs again."""
     is_delivery: bool = False
-    is_beside: bool = False
-    """Whether the next stage starts from where this one started."""
 
 
 def stages() -> list[StageUnderTest]:
@@ -83,12 +78,11 @@ def stages() -> list[StageUnderTest]:
 
     def stage(name: str, *outs: str, options: tuple[str, ...] = ()) -> StageUnderTest:
         label = " ".join([name, *options[1:2]])
-        beside = bool(set(options) & set(BESIDE))
-        return StageUnderTest(label, lambda: main([name, *options]), outs, is_beside=beside)
+        return StageUnderTest(label, lambda: main([name, *options]), outs)
 
     models = [
         stage("train", f"artifacts/models/{model}/seed_0", options=("--model", model))
-        for model in (*BESIDE, *SETTINGS["experiment"]["models"])
+        for model in SETTINGS["experiment"]["models"]
     ]
     return [
         stage("fetch", "data/raw"),
@@ -242,8 +236,7 @@ def main() -> None:
                     print("   ", failure, flush=True)
                 if stage.name == (options.only or [""])[-1]:
                     break
-            if not stage.is_beside:
-                before = after
+            before = after
 
 
 def _start(folder: Path) -> Path:
