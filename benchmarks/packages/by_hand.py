@@ -91,6 +91,18 @@ def torchxlstm_cell_without_input() -> float:
     return float((~torch.isfinite(result)).sum())
 
 
+def torchxlstm_mlstm_without_input() -> float:
+    """Values that are not finite after a step of the mLSTM with the input gate at -120."""
+    from torchxlstm.xlstm import mLSTMBlock
+
+    torch.manual_seed(0)
+    block = mLSTMBlock(8, 4, 2)
+    with torch.no_grad():
+        block.Wi.bias.fill_(-120.0)
+        result, _ = block(torch.randn(2, 8), tuple(torch.zeros(4, 2, 8)))
+    return float((~torch.isfinite(result)).sum())
+
+
 def authors_gate_gradient() -> float:
     """Gradients of the mLSTM's input gate at -100 that are not finite, of four."""
     from xlstm.blocks.mlstm.backends import parallel_stabilized_simple

@@ -18,6 +18,7 @@ from benchmarks.packages.reasons import (
     crash,
     faded,
     leak,
+    mlstm_without_input,
     no_memory,
     padding,
     rows_mixed,
@@ -93,6 +94,7 @@ CASES: tuple[Case, ...] = (
         X.torchxlstm_mlstm,
         "mLSTM in place of nn.LSTM, 2 heads, 2 layers",
         rows_mixed(X.torchxlstm_mlstm),
+        mlstm_without_input(),
     ),
     _case(
         "torchxlstm",

@@ -88,6 +88,19 @@ def without_input() -> Verified:
     )
 
 
+def mlstm_without_input() -> Verified:
+    """A step of the mLSTM without any input gate."""
+    return Verified(
+        NUMERIC,
+        PACKAGE,
+        "mLSTM starts its stabiliser at m = 0, too, and its divisor has no floor of 1: with the "
+        "input gate at -120, exp(i - m) and with it n are 0, and h is 0 / 0",
+        by_hand.torchxlstm_mlstm_without_input,
+        something,
+        "values that are not finite after one step with i = -120",
+    )
+
+
 def padding(build: Callable[[int], nn.Module], truth: str, claim: str) -> Verified:
     """Padding reaches the scores."""
     return Verified(
