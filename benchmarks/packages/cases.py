@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from torch import nn
 from benchmarks.packages import by_hand, recommenders, xlstm_packages
 from benchmarks.packages.case import Case, Verified
 from benchmarks.packages.reasons import (
+    AFTER_PADDING,
     NUMERIC,
     PACKAGE,
     USE,
@@ -146,11 +148,15 @@ CASES: tuple[Case, ...] = (
         "MIT",
         R.recbole_stamp,
         "full_sort_predict, its settings",
-        padding(
-            R.recbole_stamp,
-            PACKAGE,
-            "its initialisation overwrites the padding row of the item embedding, which never "
-            "learns, and the sums over the history count it once per padded position",
+        dataclasses.replace(
+            padding(
+                R.recbole_stamp,
+                PACKAGE,
+                "its initialisation overwrites the padding row of the item embedding, which never "
+                "learns, and the sums over the history count it once per padded position, so that "
+                "short histories lie far apart",
+            ),
+            questions=(*AFTER_PADDING, "state_norms_bounded"),
         ),
     ),
     _case(
