@@ -104,10 +104,11 @@ def measure(settings: Settings, model: str, workspace: Path) -> dict[str, Any]:
     """Check, then train with and without the recorder."""
     fetch_stage.run(settings, workspace)
     prepare_stage.run(settings, workspace)
-    (workspace / "artifacts" / "checks" / "findings").mkdir(parents=True)
+    findings = workspace / "artifacts" / "checks" / "findings"
+    findings.mkdir(parents=True)
     started = time.process_time()
     subject = subject_of(settings, model, *read_inputs(settings, workspace))
-    diagnosis = check_model(settings, workspace, subject, model)
+    diagnosis = check_model(settings, findings, subject, model)
     checks = time.process_time() - started
 
     data = PreparedData.load(workspace / "data" / "prepared")

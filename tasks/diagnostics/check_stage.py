@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tasks.data.storage import replaced_folder
 from tasks.diagnostics.diagnose_stage import read_inputs, subject_of, write_document
 from tasks.diagnostics.engine import Diagnosis, run_questions
 from tasks.diagnostics.finding import Finding
@@ -50,20 +50,26 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
         DiagnosisError: A question failed by a bug of its own.
     """
     choice = settings.diagnose.before_training
-    folder = workspace / CHECKS_FOLDER / "findings"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     (workspace / GATE_FILE).unlink(missing_ok=True)
     results: dict[str, Any] = {}
     faulty: list[tuple[str, Diagnosis]] = []
     started = time.monotonic()
     models = neural_models(settings) if choice != "off" else []
     inputs = read_inputs(settings, workspace) if models else ()
-    for model in models:
-        diagnosis = check_model(settings, workspace, subject_of(settings, model, *inputs), model)
-        results[model] = diagnosis.headline
-        if diagnosis.count()["faulty"]:
-            faulty.append((model, diagnosis))
+    broken: DiagnosisError | None = None
+    with replaced_folder(workspace / CHECKS_FOLDER / "findings") as folder:
+        for model in models:
+            subject = subject_of(settings, model, *inputs)
+            try:
+                diagnosis = check_model(settings, folder, subject, model)
+            except DiagnosisError as error:  # the findings there are stay
+                broken = error
+                break
+            results[model] = diagnosis.headline
+            if diagnosis.count()["faulty"]:
+                faulty.append((model, diagnosis))
+    if broken is not None:
+        raise broken
     if choice == "off":
         results["checked"] = "nothing: diagnose.before_training is off"
     else:
@@ -84,12 +90,12 @@ def neural_models(settings: Settings) -> list[str]:
     ]
 
 
-def check_model(settings: Settings, workspace: Path, subject: Subject, model: str) -> Diagnosis:
+def check_model(settings: Settings, folder: Path, subject: Subject, model: str) -> Diagnosis:
     """Answer the exact questions about one model's program and write the findings.
 
     Args:
         settings: All settings.
-        workspace: Where the findings are written.
+        folder: Where the findings are written, as ``<model>.json``.
         subject: The program.
         model: Name of the model.
 
@@ -98,7 +104,7 @@ def check_model(settings: Settings, workspace: Path, subject: Subject, model: st
     """
     torch.set_num_threads(settings.train.shared.num_threads)
     probe = Probe(subject, seed=settings.diagnose.seeds[0])
-    path = workspace / CHECKS_FOLDER / "findings" / f"{model}.json"
+    path = folder / f"{model}.json"
     exact = [question for question in QUESTIONS if question.mode == "exact"]
     try:
         diagnosis = run_questions(probe, exact)

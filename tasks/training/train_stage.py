@@ -107,8 +107,7 @@ def run(
     }
     if settings.train.shared.warm_start:
         # What it begins from is part of what the training is: a checkpoint is of the same or none.
-        place = warm_start.place_of(workspace, model, seed)
-        about["begins_from"] = warm_start.identity(place)
+        about["begins_from"] = warm_start.identity(_beginning(workspace, about))
     target = workspace / "artifacts" / "models" / model / f"seed_{seed}"
     names = ("model", "seed", "best_epoch", "val/ndcg_at_10", "wall_seconds")
     with join_group(settings.train.shared.device) as group:
@@ -205,7 +204,8 @@ def _train(
         record = _write_record(folder, about, values)
     if shared["warm_start"]:
         place = warm_start.place_of(workspace, model, seed)
-        warm_start.keep(target, data.folder / warm_start.VOCABULARY, place)
+        vocabulary = data.folder / warm_start.VOCABULARY
+        warm_start.keep(target, vocabulary, place, _training_of(about))
     # Checkpoints of this model and seed under other settings will not be asked for again.
     for old in state.parent.glob(f"{model}_seed_{seed}_*"):
         shutil.rmtree(old)
@@ -233,11 +233,23 @@ def _assemble(data: PreparedData, about: Mapping[str, Any], workspace: Path) -> 
     model, settings, seed = about["model"], about["settings"], about["seed"]
     trial = assemble(model, data, settings["shared"], settings[model], seed=seed)
     if settings["shared"]["warm_start"]:
-        place = warm_start.place_of(workspace, model, seed)
+        place = _beginning(workspace, about)
         found = warm_start.begin(trial.parts.model, data.folder / warm_start.VOCABULARY, place)
         if found is not None:
             print(f"{model} seed {seed} {found}", flush=True)
     return trial
+
+
+def _training_of(about: Mapping[str, Any]) -> str:
+    """Names a training by its data, settings and versions, whatever it began from."""
+    named = {name: value for name, value in about.items() if name != "begins_from"}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+
+def _beginning(workspace: Path, about: Mapping[str, Any]) -> Path:
+    """Folder of what a training begins from, the same however often it is made."""
+    place = warm_start.place_of(workspace, about["model"], about["seed"])
+    return warm_start.source(place, _training_of(about))
 
 
 def _checkpoints(workspace: Path, about: Mapping[str, Any]) -> tuple[Path, str]:

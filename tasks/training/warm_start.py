@@ -3,6 +3,9 @@
 Items are matched by their raw ids, as encoded ids change with the vocabulary: rows of items that
 are still there are taken over, new items keep their fresh initial values. All other weights are
 taken over where name and shape are the same.
+
+The training before the last is kept too: one that is made again, because it was killed before its
+result was taken note of, say, begins where it began the first time.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ ITEM_TENSORS = ("item_embedding.weight", "output_weight")
 """Tensors with a row per item, row 0 for padding."""
 
 WEIGHTS, VOCABULARY, CHECKSUMS = "model.safetensors", "items.csv", "sha256.json"
+MADE_BY, BEFORE = "made_by.txt", "before"
 
 
 @dataclass(frozen=True)
@@ -55,25 +59,44 @@ def place_of(workspace: Path, model: str, seed: int) -> Path:
     return workspace / ".assay" / "warm" / f"{model}_seed_{seed}"
 
 
+def source(place: Path, made_by: str) -> Path:
+    """What a training begins from: the last one, or what that one began from if it is the same.
+
+    Args:
+        place: See `place_of`.
+        made_by: Names the training by its data and settings.
+    """
+    path = place / MADE_BY
+    is_same = path.is_file() and path.read_text(encoding="utf-8") == made_by
+    return place / BEFORE if is_same else place
+
+
 def identity(place: Path) -> str:
     """Digest of what a training would begin from; '' where there is nothing."""
     path = place / WEIGHTS
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def keep(model_folder: Path, vocabulary: Path, place: Path) -> None:
+def keep(model_folder: Path, vocabulary: Path, place: Path, made_by: str) -> None:
     """Keep a finished training for the next one, replacing the one before in one move.
 
     Args:
         model_folder: With `WEIGHTS`.
         vocabulary: ``items.csv`` of the prepared data it was trained on.
         place: See `place_of`.
+        made_by: See `source`.
     """
+    before = source(place, made_by)
     with replaced_folder(place) as folder:
         (folder / WEIGHTS).write_bytes((model_folder / WEIGHTS).read_bytes())
         (folder / VOCABULARY).write_bytes(vocabulary.read_bytes())
         sums = {name: sha256_of(folder / name) for name in (WEIGHTS, VOCABULARY)}
         (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+        (folder / MADE_BY).write_text(made_by, encoding="utf-8")
+        if (before / WEIGHTS).is_file():
+            (folder / BEFORE).mkdir()
+            for name in (WEIGHTS, VOCABULARY, CHECKSUMS):
+                (folder / BEFORE / name).write_bytes((before / name).read_bytes())
 
 
 def begin(model: nn.Module, vocabulary: Path, place: Path) -> WarmStart | None:
@@ -82,7 +105,7 @@ def begin(model: nn.Module, vocabulary: Path, place: Path) -> WarmStart | None:
     Args:
         model: Changed in place.
         vocabulary: ``items.csv`` of the data to train on.
-        place: See `place_of`.
+        place: See `source`.
 
     Raises:
         ValueError: what is kept there can't be read.

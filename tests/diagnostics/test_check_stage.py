@@ -136,3 +136,26 @@ def test_what_models_share_is_said_once_and_long_lists_are_cut() -> None:
     assert len(shown) == check_stage.MAX_NAMED
     told = "\n".join(lines)
     assert all(f"{finding.number}" in told for finding in findings)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_what_fails_leaves_the_earlier_findings_and_no_gate(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    settings = make_settings(models=("gru", "lstm"))
+    check_stage.run(settings, workspace)
+    folder = workspace / "artifacts" / "checks"
+    earlier = {path.name: path.read_bytes() for path in (folder / "findings").iterdir()}
+    written = []
+
+    def write(path: Path, *arguments: Any, **named: Any) -> None:
+        written.append(path)
+        if len(written) == failing:
+            raise OSError(28, "No space left on device")
+        path.write_text("half", encoding="utf-8")
+
+    monkeypatch.setattr(check_stage, "write_document", write)
+    with pytest.raises(OSError, match="No space left"):
+        check_stage.run(settings, workspace)
+    assert {path.name: path.read_bytes() for path in (folder / "findings").iterdir()} == earlier
+    assert sorted(path.name for path in folder.iterdir()) == ["findings"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,24 +263,34 @@ def newest_step(workspace):
     return max((int(path.stem.removeprefix("step_")) for path in found), default=0)
 
 
+def warm_settings(**changes):
+    shared = PARAMS["train"]["shared"] | {"warm_start": True} | changes
+    return settings_from_dict({**PARAMS, "train": {**PARAMS["train"], "shared": shared}})
+
+
+def first_loss_of(folder):
+    return json.loads((folder / "epochs.jsonl").read_text().splitlines()[0])["train/loss"]
+
+
 def test_warm_start_begins_where_the_last_training_ended(settings, workspace, capsys):
-    warm = settings_from_dict(
-        {
-            **PARAMS,
-            "train": {
-                **PARAMS["train"],
-                "shared": PARAMS["train"]["shared"] | {"warm_start": True},
-            },
-        }
-    )
-    first = train_stage.run(warm, workspace, model="gru")
+    train_stage.run(warm_settings(), workspace, model="gru")
     assert "begins from" not in capsys.readouterr().out
     folder = workspace / "artifacts" / "models" / "gru" / "seed_0"
-    first_loss = json.loads((folder / "epochs.jsonl").read_text().splitlines()[0])["train/loss"]
-    train_stage.run(warm, workspace, model="gru")
+    first_loss = first_loss_of(folder)
+    train_stage.run(warm_settings(label_smoothing=0.01), workspace, model="gru")
     assert (
         "gru seed 0 begins from the last training: 20 items known, 0 new" in capsys.readouterr().out
     )
-    second_loss = json.loads((folder / "epochs.jsonl").read_text().splitlines()[0])["train/loss"]
-    assert second_loss < first_loss
-    assert first["model"] == "gru"
+    assert first_loss_of(folder) < first_loss
+
+
+def test_a_warm_training_that_is_made_again_begins_where_it_began(settings, workspace, capsys):
+    """Killed after its result was kept and before DVC took note of it, say."""
+    folder = workspace / "artifacts" / "models" / "gru" / "seed_0"
+    weights = []
+    for smoothing in (0.0, 0.0, 0.01, 0.01, 0.01):
+        train_stage.run(warm_settings(label_smoothing=smoothing), workspace, model="gru")
+        weights.append((folder / "model.safetensors").read_bytes())
+        shutil.rmtree(workspace / ".assay" / "checkpoints")
+    assert weights[0] == weights[1] != weights[2] == weights[3] == weights[4]
+    assert capsys.readouterr().out.count("begins from the last training") == 3

@@ -27,7 +27,7 @@ def kept(tmp_path):
     last = build(3, seed=1)
     last.save(tmp_path / "last")
     vocabulary = write_vocabulary(tmp_path / "old.csv", ["a", "b", "c"])
-    warm_start.keep(tmp_path / "last", vocabulary, tmp_path / "kept")
+    warm_start.keep(tmp_path / "last", vocabulary, tmp_path / "kept", "first")
     return last.model, tmp_path
 
 
