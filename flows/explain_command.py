@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from flows.recommend_command import Desk, as_text, requests_of
+from flows.terminal import plain
 
 SHOWN = 10
 """Events listed for people; JSON holds all."""
@@ -55,4 +56,4 @@ def explained_text(about: dict[str, Any] | None) -> str:
         lines.append(f"  {event['influence']:+10.4f}  {event['item']}{time}{pull}")
     if len(ranked) > SHOWN:
         lines.append(f"  and {len(ranked) - SHOWN} events with less influence")
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))

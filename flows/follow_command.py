@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from flows.recommend_command import Desk
+from flows.terminal import plain
 from tasks.serving.incremental import IncrementalRecommender
 from tasks.serving.requests import RequestError, parse_time
 
@@ -57,7 +58,7 @@ def answer_lines(
             document = answer_event(desk, incremental, line)
         except ValueError as error:
             counts["unreadable"] += 1
-            print(f"line {number}: {error}", file=messages)
+            print(plain(f"line {number}: {error}"), file=messages)
             continue
         counts["answered"] += 1
         counts["unknown_items"] += len(document["unknown"])
@@ -125,4 +126,4 @@ def _shown(document: dict[str, Any], as_json: bool) -> str:
         return json.dumps(document, ensure_ascii=False)
     names = ", ".join(each["name"] for each in document["recommended"])
     notes = "".join(f" ({note})" for note in document["notes"])
-    return f"{document['label']}: {names}{notes}"
+    return plain(f"{document['label']}: {names}{notes}")

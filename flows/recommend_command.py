@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.terminal import plain
 from flows.workspace import find_project, run_folder
 from tasks.serving.recommend import Recommendation
 from tasks.serving.requests import Request, parse_history, parse_time, read_requests
@@ -221,4 +222,4 @@ def as_text(document: dict[str, Any]) -> str:
     for rank, each in enumerate(document["recommended"], start=1):
         item = each["item"] if each["name"] == each["item"] else f"{each['name']} [{each['item']}]"
         lines.append(f"  {rank:>2}. {item}  {each['score']:.4g}")
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))
