@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["fast", "long", "file", "patch", "first", "printed", "skipped", "unmarked", "text"]
+Kind = Literal[
+    *("fast", "long", "servers", "file", "patch", "first", "printed", "skipped", "unmarked", "text")
+]
 
 CODE = ("bash", "sh", "shell", "console", "python", "py", "diff", "yaml", "json")
 """Languages a block may not have without a marker; ``text`` and other languages are prose."""
@@ -15,6 +17,8 @@ CODE = ("bash", "sh", "shell", "console", "python", "py", "diff", "yaml", "json"
 MARKERS = """\
 <!-- runs: fast -->           run in an ordinary test (seconds)
 <!-- runs: long -->           run in a long test
+<!-- servers: PORT ... -->    run in a long test; lines that start a server, one per port (`-` for a
+                             worker), go on beside those below until the block has ended
 <!-- file: NAME -->           written to NAME in the workspace, for blocks below
 <!-- patch -->                a diff, applied to the workspace with `git apply`
 <!-- printed -->              every line occurs in what the block above printed; `...` skips lines
@@ -120,6 +124,8 @@ def _kind(marker: str, language: str, place: str) -> tuple[Kind, str]:
         return rest, ""
     if word == "file" and rest:
         return "file", rest
+    if word == "servers" and re.fullmatch(r"(\d+|-)( (\d+|-))*", rest):
+        return word, rest
     if word in ("patch", "printed") and not rest:
         return word, ""
     if word == "not run here" and rest:

@@ -12,15 +12,16 @@ from unittest import mock
 import pytest
 
 from tests.docs.pages import MARKERS, Block, Page, find_pages, read_page
-from tests.docs.workspaces import environment, make_workspace, run_shell
+from tests.docs.workspaces import environment, make_workspace, run_shell, run_with_servers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [read_page(path, str(path.relative_to(REPOSITORY))) for path in find_pages(REPOSITORY)]
 SECONDS = {"fast": 120.0, "long": 1500.0}
 
 
-def _pages(kind: str) -> list[object]:
-    return [pytest.param(page, id=page.name) for page in PAGES if page.has(kind)]
+def _pages(*kinds: str) -> list[object]:
+    wanted = [page for page in PAGES if any(page.has(kind) for kind in kinds)]
+    return [pytest.param(page, id=page.name) for page in wanted]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -44,11 +45,13 @@ def test_fast_blocks_run(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.long
 @pytest.mark.timeout(1700)
 @pytest.mark.xdist_group("prefect")
-@pytest.mark.parametrize("page", _pages("long"))
+@pytest.mark.parametrize("page", _pages("long", "servers"))
 def test_all_blocks_run_in_order(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _Reader(page, tmp_path, monkeypatch).check({"first", "file", "patch", "fast", "long"})
+    _Reader(page, tmp_path, monkeypatch).check(
+        {"first", "file", "patch", "fast", "long", "servers"}
+    )
 
 
 class _Reader:
@@ -75,7 +78,7 @@ class _Reader:
                 elif block.kind in kinds:
                     self._act(block)
                     acted += 1
-                elif block.kind in ("fast", "long"):
+                elif block.kind in ("fast", "long", "servers"):
                     self._printed = None  # left out; what it prints can't be compared
         finally:
             self._forget(before)
@@ -89,6 +92,9 @@ class _Reader:
         elif block.kind == "patch":
             (self._folder / "page.diff").write_text(block.text, encoding="utf-8")
             run_shell("git apply --recount page.diff && rm page.diff", self._folder, 60)
+        elif block.kind == "servers":
+            ports = block.argument.split()
+            self._printed = run_with_servers(block.text, ports, self._folder, self._seconds)
         elif block.language in ("python", "py"):
             self._printed = self._python(block)
         else:

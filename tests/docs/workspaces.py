@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.settings import settings_from_dict, write_params
 
-TREES = ("flows", "tasks", "xlstm_model", "tests", "docs", "benchmarks", "fault_benchmark")
+TREES = (
+    *("flows", "tasks", "xlstm_model", "tests", "docs", "params", "benchmarks", "fault_benchmark"),
+)
 FILES = (
     *("README.md", "Makefile", "pyproject.toml", "constraints.txt", "params.yaml"),
     *("dvc.yaml", "prefect.yaml", ".dvcignore", ".gitignore"),
@@ -26,6 +30,13 @@ SMALL = {
     "evaluate": {"bootstrap_samples": 100},
 }
 """Settings of a ``small project``: the default experiment takes ten minutes."""
+SERVERS = ("assay ui ", "mlflow models serve ", "prefect worker start ")
+"""Commands that go on until they are ended."""
+END_SERVERS = (
+    "for pid in $(jobs -p | tac); do "
+    "kill $pid 2> /dev/null && { timeout 20 tail --pid=$pid -f /dev/null || kill -9 $pid; }; done"
+)
+"""The last one first: a worker whose server is gone waits for it to come back."""
 FOREIGN = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PYTHONPATH")
 GIT = ("git", "-c", "user.name=reader", "-c", "user.email=reader@localhost")
 
@@ -101,3 +112,36 @@ def run_shell(command: str, folder: Path, seconds: float) -> str:
     )
     assert done.returncode == 0, f"exit code {done.returncode} of\n{command}\n{done.stdout[-6000:]}"
     return done.stdout
+
+
+def run_with_servers(text: str, ports: Sequence[str], folder: Path, seconds: float) -> str:
+    """Run lines of bash of which some start servers, as readers do in further terminals.
+
+    Args:
+        text: The lines; those that begin with one of `SERVERS` go on while the next ones run.
+        ports: Port on which each of these answers before the next line runs; ``-``: none.
+        folder: Where to run.
+        seconds: Longest time for all.
+
+    Returns:
+        What the other lines printed.
+
+    Raises:
+        AssertionError: a line failed, or a server ended or did not answer.
+    """
+    script, waiting = [f"trap '{END_SERVERS}' EXIT"], list(ports)
+    for line in text.replace("\\\n", " ").splitlines():
+        command = re.sub(r"\s+#.*$", "", line)
+        if not command.startswith(SERVERS):
+            script.append(command)
+            continue
+        port = waiting.pop(0)
+        answers = "sleep 10" if port == "-" else f"(: < /dev/tcp/127.0.0.1/{port}) 2> /dev/null"
+        script += [
+            f"{command} > server.log 2>&1 &",
+            "server=$!",
+            f"until {answers}; do kill -0 $server || {{ cat server.log; exit 1; }}; sleep 1; done",
+            "kill -0 $server || { cat server.log; exit 1; }",
+        ]
+    assert not waiting, f"{waiting}: more ports than lines that start a server"
+    return run_shell("\n".join(script), folder, seconds)
