@@ -126,7 +126,9 @@ def test_processes_of_one_training_hold_it_together(start, workspace, monkeypatc
     monkeypatch.setenv("RANK", "1")
 
     with stage_lock(workspace, *TRAIN):
-        pass
+        monkeypatch.setenv("RANK", "0")
+        with pytest.raises(WorkspaceBusyError, match="train gru seed 0"):
+            stage_lock(workspace, *TRAIN).__enter__()
 
 
 def test_a_stage_waits_for_one_that_is_ending(start, workspace, monkeypatch) -> None:

@@ -90,4 +90,5 @@ def _without_user(row: Row) -> Row:
 
 
 def slug(text: str) -> str:
+    """Letters and digits alone, for the id of an element: ``u 7`` becomes ``u-7``."""
     return "".join(letter if letter.isalnum() else "-" for letter in str(text))
