@@ -158,7 +158,13 @@ def _prefect_looks(address: str) -> list[tuple[str, Look]]:
         headers={"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request) as reply:
-        (run,) = json.load(reply)
+        found = json.load(reply)
+    if not found:
+        sys.exit(
+            "Prefect knows no run of the flow `experiment`: set PREFECT_HOME as it was for `assay "
+            "run`, or remove the results, so that it has something to do."
+        )
+    run = found[0]
 
     def runs(page: Any, address: str) -> None:
         page.goto(f"{address}/runs")
