@@ -100,7 +100,7 @@ def work_off(jobs: list[Job], plan: Plan, say: Callable[[str], None] = print) ->
             except Empty:
                 return
             if isinstance(task, Path):
-                say(evaluate(task))
+                say(evaluate(task, _visible(plan, place)))
                 continue
             say(_train(task, plan, place))
             with plan.lock:
@@ -123,10 +123,11 @@ def _train(job: Job, plan: Plan, place: int) -> str:
     if remaining is not None and remaining <= 0:
         return f"{job}: not started, no time left"
     start = time.monotonic()
-    visible = str(place % plan.gpus) if plan.gpus else ""
     command = ["benchmarks.remote_work", *(f"{model}:{seed}" for model, seed in job.trainings)]
     try:
-        _run_module(job.folder, command, threads=1, visible=visible, timeout=remaining)
+        _run_module(
+            job.folder, command, threads=1, visible=_visible(plan, place), timeout=remaining
+        )
     except subprocess.TimeoutExpired:
         return f"{job}: ended, no time left"
     except subprocess.CalledProcessError as error:
@@ -134,8 +135,18 @@ def _train(job: Job, plan: Plan, place: int) -> str:
     return f"{job}: {time.monotonic() - start:.0f} s"
 
 
-def evaluate(folder: Path) -> str:
-    """Evaluate a run with the seeds that all its models have, and say so in its settings."""
+def _visible(plan: Plan, place: int) -> str:
+    """Which GPU a process may use, as CUDA_VISIBLE_DEVICES says it."""
+    return str(place % plan.gpus) if plan.gpus else ""
+
+
+def evaluate(folder: Path, visible: str = "") -> str:
+    """Evaluate a run with the seeds that all its models have, and say so in its settings.
+
+    Args:
+        folder: the run.
+        visible: the GPU that ranks; '' for the processor.
+    """
     settings = load_settings(folder / "params.yaml")
     experiment = settings.experiment
     seeds = [s for s in experiment.seeds if all(trained(folder, m, s) for m in experiment.models)]
@@ -147,7 +158,7 @@ def evaluate(folder: Path) -> str:
         write_params(settings_from_dict(values), folder / "params.yaml")
     start = time.monotonic()
     try:
-        _run_module(folder, ["tasks", "evaluate"], threads=EVALUATION_THREADS)
+        _run_module(folder, ["tasks", "evaluate"], threads=EVALUATION_THREADS, visible=visible)
     except subprocess.CalledProcessError as error:
         return f"{folder.name}: evaluation failed, {error.stderr.strip().splitlines()[-3:]}"
     return f"{folder.name}: evaluated seeds {seeds} in {time.monotonic() - start:.0f} s"

@@ -36,8 +36,9 @@ from tasks.evaluation.results import (
 )
 from tasks.progress import Progress
 from tasks.settings import Settings
+from tasks.training.assemble import resolve_device
 from tasks.training.memory import named_out_of_memory
-from tasks.training.models import load_recommender
+from tasks.training.models import NeuralRecommender, load_recommender
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ def run(settings: Settings, workspace: Path) -> dict[str, Any]:
     it also measures what the best possible model would reach.
 
     Args:
-        settings: all settings; `evaluate` and `train.shared.max_seq_len` are used here.
+        settings: all settings; `evaluate`, `train.shared.max_seq_len` and `train.shared.device` are
+            used here.
         workspace: folder of the experiment.
 
     Returns:
@@ -91,10 +93,13 @@ def _rank_models(settings: Settings, workspace: Path, data: PreparedData) -> lis
     """Rank both splits with every model and seed; one model is in memory at a time."""
     results: list[ModelRanks] = []
     progress = Progress("evaluate")
+    device = resolve_device(settings.train.shared.device)
     trainings = len(settings.experiment.models) * len(settings.experiment.seeds)
     for model in settings.experiment.models:
         for seed in settings.experiment.seeds:
             recommender = _load(workspace, model, seed, data)
+            if isinstance(recommender, NeuralRecommender):
+                recommender.model.to(device)
             for split in (data.val, data.test):
                 ranked = _rank(settings, recommender, data, split)
                 results.append(ModelRanks(model, seed, split.name, ranked))

@@ -90,7 +90,7 @@ def assemble(
         device=device,
     )
     objective = build_objective(data, shared, device)
-    shape = (shared["batch_size"], max_seq_len)
+    shape = (shared["batch_size"], batches.longest_window)
     has_graph = device.type == "cuda" and GraphStep.fits(recommender.model, objective, *shape)
     parts = TrainingParts(
         model=recommender.model,

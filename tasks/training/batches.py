@@ -171,6 +171,11 @@ class WindowBatches:
         self._columns = torch.arange(max_seq_len, device=self.device)
         self._cached: tuple[int, WindowPlan] | None = None
 
+    @property
+    def longest_window(self) -> int:
+        """Pairs of the longest window there can be, below the limit where no sequence is as long."""
+        return min(self.max_seq_len, int(np.diff(self.offsets).max()) - 1)
+
     def plan(self, epoch: int) -> WindowPlan:
         """Windows of one epoch in training order."""
         if self._cached is None or self._cached[0] != epoch:

@@ -35,7 +35,7 @@ def test_jobs_go_seed_by_seed_slow_models_first_without_what_is_done(folder):
 def test_run_is_evaluated_once_after_its_last_training(folder, monkeypatch):
     done = []
     monkeypatch.setattr(remote_work, "_train", lambda job, plan, place: done.append(str(job)))
-    monkeypatch.setattr(remote_work, "evaluate", lambda folder: done.append(folder.name))
+    monkeypatch.setattr(remote_work, "evaluate", lambda folder, visible: done.append(folder.name))
     work_off(make_jobs(folder, [], []), Plan(3, 0, float("inf"), evaluate=True), lambda _: None)
     assert len(done) == 6
     assert done[-1] == "mine"
@@ -75,3 +75,12 @@ def test_changes_to_a_preset_are_valid_settings_beside_its_data(folder):
     assert load_settings(made / "params.yaml").train.shared.loss == "gbce"
     assert (made / "data").resolve() == (folder / "data").resolve()
     assert len(list(folder.parent.glob("lever-*"))) == len(levers.LEVERS)
+
+
+def test_run_is_ranked_on_the_gpu_of_the_process_that_ranks_it(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(remote_work, "_train", lambda job, plan, place: "")
+    monkeypatch.setattr(remote_work, "evaluate", lambda folder, visible: seen.append(visible) or "")
+    work_off(make_jobs(folder, ["gru"], []), Plan(1, 2, float("inf"), evaluate=True), str)
+    work_off(make_jobs(folder, ["gru"], []), Plan(1, 0, float("inf"), evaluate=True), str)
+    assert seen == ["0", ""]

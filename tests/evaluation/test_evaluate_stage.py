@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from tasks.data.build import build_prepared
 from tasks.data.generator import save_generator
@@ -170,3 +171,33 @@ def test_model_of_other_data_is_refused(workspace: Path) -> None:
             evaluate_stage.run(make_settings(), workspace)
     finally:
         record.write_text(original)
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu"])
+def test_networks_rank_where_settings_say(
+    name: str, workspace: Path, evaluated: tuple[dict, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, used = [], []
+    monkeypatch.setattr(
+        evaluate_stage,
+        "resolve_device",
+        lambda device: asked.append(device) or torch.device("meta"),
+    )
+    data = PreparedData.load(workspace / "data" / "prepared")
+    section = Settings().train.gru.model_dump() | {"embedding_dim": 8}
+    target = workspace / "artifacts" / "models" / "gru" / "seed_0"
+    model_spec("gru").build(data.num_items, section, max_seq_len=20).save(target)
+    (target / "record.json").write_text(json.dumps({"data_hash": data.manifest["data_hash"]}))
+
+    def rank(settings, recommender, data, split):
+        used.append(next(recommender.model.parameters()).device.type)
+        raise StopIteration
+
+    monkeypatch.setattr(evaluate_stage, "_rank", rank)
+    values = {
+        "experiment": {"models": ["gru"], "seeds": [0]},
+        "train": {"shared": {"device": name}},
+    }
+    with pytest.raises(StopIteration):
+        evaluate_stage.run(settings_from_dict(values), workspace)
+    assert (asked, used) == ([name], ["meta"])

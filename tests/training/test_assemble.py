@@ -103,3 +103,10 @@ def test_device_and_precision():
 def test_count_models_are_not_trained(data):
     with pytest.raises(ValueError, match="'popularity', which is fitted"):
         assemble("popularity", data, shared(), {})
+
+
+@pytest.mark.parametrize("limit", [4, 500], ids=["cut", "whole"])
+def test_replayed_windows_are_no_wider_than_the_longest(data, limit):
+    batches = assemble("gru", data, shared(max_seq_len=limit), section()).batches
+    widest = max(batch.item_ids.shape[1] for epoch in (0, 1) for batch in batches.epoch(epoch))
+    assert widest == batches.longest_window == min(limit, int(data.train.lengths.max()) - 1)
