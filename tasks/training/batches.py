@@ -173,7 +173,7 @@ class WindowBatches:
 
     @property
     def longest_window(self) -> int:
-        """Pairs of the longest window there can be, below the limit where no sequence is as long."""
+        """Pairs of the longest window; below the limit where no sequence is as long."""
         return min(self.max_seq_len, int(np.diff(self.offsets).max()) - 1)
 
     def plan(self, epoch: int) -> WindowPlan:
