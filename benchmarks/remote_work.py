@@ -27,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOWEST_FIRST = ("xlstm", "sasrec", "lstm", "gru", "logistic_regression")
 FITTED = ("popularity", "transitions")
 """Models that are counted in no time: one process fits all of a run."""
-EVALUATION_THREADS = 4
+THREADS = 1
+"""Of every process: several ones whose threads wait for each other by turning take ten times as long
+on cores that others use too."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,7 @@ def _train(job: Job, plan: Plan, place: int) -> str:
     start = time.monotonic()
     command = ["benchmarks.remote_work", *(f"{model}:{seed}" for model, seed in job.trainings)]
     try:
-        _run_module(
-            job.folder, command, threads=1, visible=_visible(plan, place), timeout=remaining
-        )
+        _run_module(job.folder, command, visible=_visible(plan, place), timeout=remaining)
     except subprocess.TimeoutExpired:
         return f"{job}: ended, no time left"
     except subprocess.CalledProcessError as error:
@@ -158,7 +158,7 @@ def evaluate(folder: Path, visible: str = "") -> str:
         write_params(settings_from_dict(values), folder / "params.yaml")
     start = time.monotonic()
     try:
-        _run_module(folder, ["tasks", "evaluate"], threads=EVALUATION_THREADS, visible=visible)
+        _run_module(folder, ["tasks", "evaluate"], visible=visible)
     except subprocess.CalledProcessError as error:
         return f"{folder.name}: evaluation failed, {error.stderr.strip().splitlines()[-3:]}"
     return f"{folder.name}: evaluated seeds {seeds} in {time.monotonic() - start:.0f} s"
@@ -168,7 +168,6 @@ def _run_module(
     folder: Path,
     command: list[str],
     *,
-    threads: int,
     visible: str = "",
     timeout: float | None = None,
 ) -> None:
@@ -177,7 +176,7 @@ def _run_module(
         **os.environ,
         "PYTHONPATH": path,
         "CUDA_VISIBLE_DEVICES": visible,
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(THREADS),
     }
     subprocess.run(
         [sys.executable, "-m", *command],
