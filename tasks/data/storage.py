@@ -1,4 +1,4 @@
-"""Replaces a folder in one step, so that a killed writer leaves no half-written one."""
+"""Replaces folders and files in one step, so that a killed writer leaves none half-written."""
 
 from __future__ import annotations
 
@@ -41,18 +41,21 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     _remove(previous)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 file that is there whole or as it was; a full disk leaves no part of it.
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file that is there whole or as it was, even after a power cut or on a full disk.
 
     Args:
         path: File to replace or create.
-        text: Its content.
+        content: Its content; text is written as UTF-8.
+
+    Returns:
+        The path.
     """
     # One name for all tries, so that a killed one leaves nothing that stays.
     partial = path.with_name(f".{path.name}.part")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -60,6 +63,7 @@ def write_whole(path: Path, text: str) -> None:
         raise
     os.replace(partial, path)
     _flush(path.parent)
+    return path
 
 
 def _remove(folder: Path) -> None:
@@ -71,7 +75,12 @@ def _remove(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the system write a file's content, or a folder's entries, to the disk."""
+    """Have the system write a file's content, or a folder's entries, to the disk.
+
+    Does nothing about folders where they can't be opened (Windows).
+    """
+    if os.name == "nt" and path.is_dir():
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

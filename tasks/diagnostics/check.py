@@ -18,6 +18,10 @@ again, test with a stated error rate, number without a verdict of its own."""
 FAMILY_LEVEL = 0.01
 """Probability of at least one false alarm by a statistical test in a whole report."""
 
+REPEAT_LEVEL = 0.05
+"""Level of the same test on a second training, which is made only where the first breaks a limit:
+with no more false alarms than the first alone, one that is not repeated stays suspect."""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -30,6 +34,19 @@ class Limit:
 
     value: float
     source: str
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What a check measures, measured once more on a training with another seed.
+
+    Attributes:
+        value: In the unit of the check.
+        p_value: Of the same statistical test; None where none is made.
+    """
+
+    value: float
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,9 @@ class Check:
             cause, when a check at one of these stages is broken.
         advice: What to do about a breach, cheapest first, naming parameter or file.
         comes_first: Every other identity presumes this one, so a breach explains all others.
+        by_training: The value is that of one finished training, which its seed may have spoiled: a
+            breach is suspect until `repeat` shows it too.
+        repeat: The same of a training with another seed; None where none was made.
     """
 
     name: str
@@ -75,6 +95,8 @@ class Check:
     explained_by: tuple[Stage, ...] = ()
     advice: tuple[str, ...] = ()
     comes_first: bool = False
+    by_training: bool = False
+    repeat: Repeat | None = None
 
     def __post_init__(self) -> None:
         if self.value is None and not (self.missing or self.proof):
@@ -88,11 +110,25 @@ class Check:
     @property
     def outside(self) -> bool:
         """The value breaks the limit; NaN always does."""
-        if self.value is None:
-            return False
+        return self.value is not None and self._breaks(self.value)
+
+    def _breaks(self, value: float) -> bool:
         if self.relation == "at_most":
-            return not self.value <= self.limit.value
-        return not self.value >= self.limit.value
+            return not value <= self.limit.value
+        return not value >= self.limit.value
+
+    @property
+    def repeated(self) -> bool:
+        """Another training breaks the limit too, with less than one chance in twenty."""
+        again = self.repeat
+        if again is None or not self._breaks(again.value):
+            return False
+        return again.p_value is None or again.p_value <= REPEAT_LEVEL
+
+    @property
+    def awaits_repeat(self) -> bool:
+        """A breach that another training would turn from suspect into faulty."""
+        return self.by_training and self.repeat is None and self.breach == "faulty" and self.broken
 
     @property
     def verdict(self) -> Verdict:
@@ -105,8 +141,9 @@ class Check:
             return "healthy"
         if self.p_value is not None:
             passed = self.p_value <= FAMILY_LEVEL if self.significant is None else self.significant
-            return self.breach if passed else "healthy"
-        return self.breach
+            if not passed:
+                return "healthy"
+        return "suspect" if self.by_training and not self.repeated else self.breach
 
     @property
     def broken(self) -> bool:
@@ -127,8 +164,17 @@ class Check:
         where = f"; first seen at {self.where}" if self.where else ""
         return (
             f"{self.name} is {_number(self.value)}{unit}{p_value} "
-            f"({allowed} {_number(self.limit.value)}: {self.limit.source}){where}"
+            f"({allowed} {_number(self.limit.value)}: {self.limit.source}){where}{self._seeds()}"
         )
+
+    def _seeds(self) -> str:
+        """How many trainings a breach was seen in."""
+        if not self.by_training:
+            return ""
+        if self.repeat is None:
+            return "; seen in one training"
+        again = _number(self.repeat.value)
+        return f"; {again} in a training with another seed"
 
 
 def exact(

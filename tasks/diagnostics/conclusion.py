@@ -37,7 +37,10 @@ def headline(findings: tuple[Finding, ...], first: Check | None, blamed: Finding
         kind = "Most probable fault" if first.verdict == "faulty" else "Most suspicious"
         word = f"{kind}: stage {first.stage}"
     told = f"{word} ({blamed.number} {blamed.question}). {blamed.sentence}"
-    return f"{told} {NEXT_TEST}{first.advice[0]}." if first.advice else told
+    if not first.advice:
+        return told
+    end = "" if first.advice[0].endswith(("?", ".", "!")) else "."
+    return f"{told} {NEXT_TEST}{first.advice[0]}{end}"
 
 
 def next_test(findings: tuple[Finding, ...], first: Check | None) -> str:
@@ -66,16 +69,18 @@ def next_test(findings: tuple[Finding, ...], first: Check | None) -> str:
 
 
 def calls_for_interventions(diagnosis: Diagnosis) -> bool:
-    """Whether a symptom is all that was found: something is wrong and nothing says what.
+    """Whether a symptom is all that was found, or what one training alone shows.
 
     A symptom beside a cause calls for nothing: the cause explains it. One that is only described,
     by no test, is reported: healthy programs show it too, and trainings are dear.
     """
-    return diagnosis.stage == "symptom" and any(
-        check.broken and check.stage == "symptom" and check.rule != "descriptive"
-        for finding in diagnosis.findings
-        for check in finding.checks
-    )
+    checks = [check for finding in diagnosis.findings for check in finding.checks]
+    is_known = any(finding.verdict == "faulty" for finding in diagnosis.findings)
+    if diagnosis.stage == "symptom":
+        is_known = False
+        if any(c.broken and c.stage == "symptom" and c.rule != "descriptive" for c in checks):
+            return True
+    return not is_known and any(check.awaits_repeat for check in checks)
 
 
 def with_options(diagnosis: Diagnosis, options: str) -> Diagnosis:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tasks.diagnostics.conclusion import calls_for_interventions
 from tasks.diagnostics.engine import Diagnosis, run_questions
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import DiagnosisError
@@ -61,7 +62,8 @@ def run_job(job: Job, catalogue: Catalogue, code: str) -> Row:
 
     A faulty program is diagnosed as a run of the pipeline is: before training, and, where nothing
     is shown to be broken, after training. The interventions of the deep mode follow where the label
-    asks for them or a symptom does. Everything else is diagnosed in the job's one mode.
+    asks for them or the diagnosis does. Everything else is diagnosed in the job's one mode, and
+    with interventions where that calls for them.
 
     Args:
         job: What to run.
@@ -82,21 +84,25 @@ def run_job(job: Job, catalogue: Catalogue, code: str) -> Row:
 
 def _escalate(subject: Subject, seed: int, effort: Effort) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    intervene = False
     for mode in MODES:
-        if mode == "deep" and effort != "deep" and not values["reds"]:
+        if mode == "deep" and not (effort == "deep" or values["reds"] or intervene):
             break
         if mode == "after_training":
             subject = _with_training(subject, seed)
-        values = _values(subject, mode, seed)
+        values, intervene = _values(subject, mode, seed)
         if any(red.rule in DETECTING_RULES for red in values["reds"]):
             break
     return values
 
 
-def _in_mode(subject: Subject, seed: int, mode: str) -> dict[str, Any]:
-    if mode != "exact":
-        subject = _with_training(subject, seed)
-    return _values(subject, mode, seed)
+def _in_mode(subject: Subject, seed: int, mode: Mode) -> dict[str, Any]:
+    """Diagnose once; interventions follow where the pipeline would make them."""
+    if mode == "exact":
+        return _values(subject, mode, seed)[0]
+    subject = _with_training(subject, seed)
+    values, intervene = _values(subject, mode, seed)
+    return _values(subject, "deep", seed)[0] if intervene and mode != "deep" else values
 
 
 def _with_training(subject: Subject, seed: int) -> Subject:
@@ -106,7 +112,8 @@ def _with_training(subject: Subject, seed: int) -> Subject:
         return subject.replace(failure=str(error)[:300])
 
 
-def _values(subject: Subject, mode: Mode, seed: int) -> dict[str, Any]:
+def _values(subject: Subject, mode: Mode, seed: int) -> tuple[dict[str, Any], bool]:
+    """Return what a row keeps of a diagnosis, and whether it calls for interventions."""
     failed: tuple[str, ...] = ()
     try:
         diagnosis: Diagnosis = run_questions(Probe(subject, mode, seed=seed), QUESTIONS)
@@ -119,7 +126,7 @@ def _values(subject: Subject, mode: Mode, seed: int) -> dict[str, Any]:
         if finding.verdict == "faulty":
             text = finding.sentence[:300]
             reds.append(Red(finding.question, str(finding.stage), str(finding.rule), text))
-    return {
+    values = {
         "mode": mode,
         "reds": tuple(reds),
         "suspects": tuple(verdicts.get("suspect", ())),
@@ -129,3 +136,4 @@ def _values(subject: Subject, mode: Mode, seed: int) -> dict[str, Any]:
         "headline": diagnosis.headline[:400],
         "failed": failed,
     }
+    return values, calls_for_interventions(diagnosis)

@@ -87,8 +87,9 @@ class DiagnoseSettings(Section):
     fail_on: Literal["never", "faulty", "suspect"] = "never"
     """Verdict at which `assay diagnose` exits with code 1."""
     on_symptom: Literal["intervene", "report"] = "intervene"
-    """What follows when a training shows a symptom (no skill, a flat loss) and no cause is found:
-    the interventions that train models are run, as with ``deep``, or it is only reported."""
+    """What follows when a training shows a symptom (no skill, a flat loss) and no cause is found,
+    or what has to be seen with another seed too: the interventions that train models are run, as
+    with ``deep``, or it is only reported."""
     before_training: Literal["stop", "warn", "off"] = "stop"
     """What a fault found by the exact checks before any training does: stop the run with exit code
     3, be reported, or nothing, as nothing is checked."""

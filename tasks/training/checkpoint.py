@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+
+from tasks.data.storage import write_whole
 
 FORMAT_VERSION = 1
 NUM_KEPT = 2
@@ -87,8 +88,8 @@ class CheckpointFolder:
         }
         text = json.dumps(body)
         signed = json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "body": text})
-        write_atomically(self.folder / f"{name}.safetensors", blob)
-        return write_atomically(self.folder / f"{name}.json", signed.encode())
+        write_whole(self.folder / f"{name}.safetensors", blob)
+        return write_whole(self.folder / f"{name}.json", signed.encode())
 
     def load_latest(self) -> tuple[Checkpoint | None, list[str]]:
         """Reads the newest sound checkpoint and removes unusable newer ones.
@@ -156,31 +157,3 @@ class CheckpointFolder:
         # The JSON goes first: without it the checkpoint no longer exists.
         manifest.unlink(missing_ok=True)
         manifest.with_suffix(".safetensors").unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Puts content at a path such that it is there whole or not at all, even after a power cut."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError:
-        # A full disk is not kept full by a part that nobody reads.
-        temporary.unlink(missing_ok=True)
-        raise
-    os.replace(temporary, path)
-    flush_folder(path.parent)
-    return path
-
-
-def flush_folder(folder: Path) -> None:
-    """Makes renames in a folder durable; does nothing where folders can't be opened (Windows)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

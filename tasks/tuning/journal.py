@@ -12,7 +12,7 @@ import logging
 import os
 from pathlib import Path
 
-from tasks.training.checkpoint import write_atomically
+from tasks.data.storage import write_whole
 
 logger = logging.getLogger("assay.tuning")
 
@@ -40,7 +40,7 @@ def mend_journal(path: Path) -> int:
         file.write(lost.rstrip(b"\n") + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    write_atomically(path, content[:sound])
+    write_whole(path, content[:sound])
     logger.warning(
         "%s was damaged at line %d: the search goes on from the line before, and the %d bytes from "
         "there on are kept in %s.",

@@ -105,3 +105,5 @@ def test_a_file_is_written_whole_or_stays_as_it_was(
     assert path.read_text() == "first"
     write_whole(path, "third")
     assert path.read_text() == "third"
+    assert write_whole(path, b"\x00\xff") == path
+    assert path.read_bytes() == b"\x00\xff"

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from tasks.training.checkpoint import CheckpointError, CheckpointFolder, write_atomically
+from tasks.training.checkpoint import CheckpointError, CheckpointFolder
 
 
 @pytest.fixture
@@ -152,14 +152,6 @@ def test_a_kill_while_writing_leaves_the_previous_one(folder, monkeypatch):
         assert folder.load_latest()[0].step == 1
     save(folder, 2)
     assert folder.load_latest()[0].step == 2
-
-
-def test_atomic_write_replaces_and_leaves_no_other_file(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, b"one")
-    write_atomically(path, b"two")
-    assert path.read_bytes() == b"two"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_clear_removes_checkpoints_and_spares_other_files(folder):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.diagnostics.finding import FAMILY_LEVEL, Repeat
 from tasks.diagnostics.measurements import simple_models
 from tasks.diagnostics.measurements.count_models import gains
 from tasks.diagnostics.measurements.model_ranks import model_ranks
@@ -31,6 +32,11 @@ class Skill:
     num_examples: int = quantity("test users")
     learnable: bool = quantity("transition counts beat popularity on test")
 
+    @property
+    def lacking(self) -> bool:
+        """There is order to learn, and too little of it was learned for that to be chance."""
+        return self.learnable and self.share < REACHED and self.p_below <= FAMILY_LEVEL
+
 
 def measure(probe: Probe) -> Skill:
     """Rank the targets of the same test users with the trained model and by counting."""
@@ -38,6 +44,11 @@ def measure(probe: Probe) -> Skill:
     model = probe.model(trained=True)
     ranks = model_ranks(probe, model, probe.data.test, simple.index)
     return compare(gains(ranks), simple)
+
+
+def of_skill(found: Skill) -> Repeat:
+    """What a second training repeats: its share of the gain, and the chance of one so low."""
+    return Repeat(found.share, found.p_below)
 
 
 def compare(model: np.ndarray, simple: SimpleModels) -> Skill:

@@ -1,7 +1,8 @@
 """G18. Do batches hold the events they should, and enough of them for stable steps?
 
 Reads: the windows of an epoch beside the training sequences; the declared longest window; epochs on
-record; in the deep mode, where a training has no skill, one of four times as many steps.
+record; in the deep mode, where a training has no skill, one of four times as many steps and one
+with another seed.
 
 Rule: no window is longer than declared; an epoch leaves out no more than 2 % of the pairs it should
 hold, and no more than 2 % are of sequences it holds twice; no sequence is left out by three
@@ -10,9 +11,9 @@ sequence as many as a window does, whichever its long sequences show to be meant
 
 A training that its budget ended, not validation, while its loss was falling and before it learned
 what it was shown, needs no less than a quarter of the gain of transition counts (paired over
-users); where it has less and four times as many steps have half of it (two seeds), the length is
-the cause. One that ended before the declared epochs though validation did not end it is suspect: it
-may have been stopped by hand.
+users); less is suspect until another seed makes less too. Where it has less and four times as many
+steps have half of it (two seeds), the length is the cause. One that ended before the declared
+epochs though validation did not end it is suspect: it may have been stopped by hand.
 
 Limits: 2 %: dropping the last incomplete batch of an epoch loses up to a batch of rows, which is
 below that in all but tiny data sets; there the limit is one batch, where all batches are equally
@@ -32,8 +33,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import skill, trained_out, window_lengths
+from tasks.diagnostics.finding import Check, Finding, Limit, Repeat, exact
+from tasks.diagnostics.measurements import second_training, skill, trained_out, window_lengths
 from tasks.diagnostics.measurements.cure_checks import (
     EARLIER,
     Remedies,
@@ -41,7 +42,7 @@ from tasks.diagnostics.measurements.cure_checks import (
     look_for_cures,
 )
 from tasks.diagnostics.measurements.epoch_coverage import one_batch
-from tasks.diagnostics.measurements.skill import REACHED, Skill
+from tasks.diagnostics.measurements.skill import REACHED, Skill, of_skill
 from tasks.diagnostics.measurements.window_lengths import WindowLengths
 from tasks.diagnostics.probe import MAX_BATCHES, Probe
 from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError, NotOfferedError
@@ -69,11 +70,13 @@ class Evidence:
     remedies: Remedies = field(default_factory=Remedies)
     skill: Skill | None = None
     finished: str = ""
+    again: Repeat | None = None
 
 
 def measure(probe: Probe) -> Evidence:
     """Count what windows hold, and epochs; try a longer training where there is no skill."""
     found, finished = _cut_short(probe)
+    unfinished = found is not None and found.lacking and not finished
     return Evidence(
         windows=probe.evidence(window_lengths.measure),
         num_batches=len(probe.all_batches),
@@ -81,6 +84,7 @@ def measure(probe: Probe) -> Evidence:
         remedies=look_for_cures(probe),
         skill=found,
         finished=finished,
+        again=second_training.repeat(probe, skill.measure, of_skill) if unfinished else None,
     )
 
 
@@ -147,6 +151,8 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         rule="oracle",
         relation="at_least",
         p_value=evidence.skill.p_below if evidence.skill and not evidence.finished else None,
+        by_training=True,
+        repeat=evidence.again,
         missing="the records of a finished training",
         proof=evidence.finished,
         essential=False,

@@ -2,10 +2,12 @@
 
 Reads: ranks of test targets from histories as they are, with every item renamed, with events in
 random order, and with time gaps in random order; the same for transition counts, three draws of
-each; the influence of the last event's time on scores.
+each; in the deep mode, where that costs nothing, the same of a training with another seed; the
+influence of the last event's time on scores.
 
 Rule: what spoils the histories has to cost the model at least a fifth of what it costs counting by
-the last item (paired over users, the middle draw). Where it costs counting nothing, the data do not
+the last item (paired over users, the middle draw); less is suspect until a training with another
+seed loses as little. Where it costs counting nothing, the data do not
 need it, and nothing is judged. A declared time feature reaches the score after its event and no
 earlier one (identities, before any training); one whose gaps can be shuffled for free is suspect.
 That a model reads no times is seen by moving them.
@@ -22,10 +24,18 @@ It can't tell: whether a feature is used well.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tasks.diagnostics.finding import Check, Finding, Limit, exact
-from tasks.diagnostics.measurements import ablations, skill, time_influence, trained_out
+from tasks.diagnostics.finding import FAMILY_LEVEL, Check, Finding, Limit, Repeat, exact
+from tasks.diagnostics.measurements import (
+    ablations,
+    second_training,
+    skill,
+    time_influence,
+    trained_out,
+)
 from tasks.diagnostics.measurements.ablations import USED, Ablation, Ablations
 from tasks.diagnostics.measurements.skill import REACHED
 from tasks.diagnostics.measurements.time_influence import TimeUse
@@ -51,6 +61,8 @@ class Evidence:
     uses_times: bool = quantity("the model is declared to read times")
     learned: bool = quantity("the model has skill, or has learned its training targets")
     unlearned: str = ""
+    items_again: Repeat | None = None
+    order_again: Repeat | None = None
 
 
 def measure(probe: Probe) -> Evidence:
@@ -60,13 +72,31 @@ def measure(probe: Probe) -> Evidence:
     if probe.subject.trained is None or not probe.allows("after_training"):
         return Evidence(None, use, uses_times, False, COMMANDS["after_training"])
     found, state = probe.evidence(skill.measure), probe.evidence(trained_out.measure)
+    spoiled = probe.evidence(ablations.measure)
+    learned = found.share >= REACHED or state.fits_training
     return Evidence(
-        ablations=probe.evidence(ablations.measure),
+        ablations=spoiled,
         use=use,
         uses_times=uses_times,
-        learned=found.share >= REACHED or state.fits_training,
+        learned=learned,
         unlearned=state.missing,
+        items_again=_again(probe, spoiled, lambda found: found.items) if learned else None,
+        order_again=_again(probe, spoiled, lambda found: found.order) if learned else None,
     )
+
+
+def _again(
+    probe: Probe, first: Ablations, choose: Callable[[Ablations], Ablation]
+) -> Repeat | None:
+    """Return what a second training loses by a change that seems to cost this one nothing."""
+    one = choose(first)
+    if not one.matters or one.share >= USED or one.p_unused > FAMILY_LEVEL:
+        return None
+
+    def read(found: Ablations) -> Repeat:
+        return Repeat(choose(found).share, choose(found).p_unused)
+
+    return second_training.repeat(probe, ablations.measure, read)
 
 
 def judge(evidence: Evidence, limits: Limits) -> Finding:
@@ -115,8 +145,14 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         essential=False,
         advice=("set train.<model>.time_gaps to false: the model is as good without",),
     )
-    items = _spoiled("renamed items", found and found.items, evidence, limits, "embedding")
-    order = _spoiled("shuffled order", found and found.order, evidence, limits, "core")
+    items = dataclasses.replace(
+        _spoiled("renamed items", found and found.items, evidence, limits, "embedding"),
+        repeat=evidence.items_again,
+    )
+    order = dataclasses.replace(
+        _spoiled("shuffled order", found and found.order, evidence, limits, "core"),
+        repeat=evidence.order_again,
+    )
     return QUESTION.finding(evidence, items, order, reaches, causal, times)
 
 
@@ -133,6 +169,7 @@ def _spoiled(
         rule="statistical",
         relation="at_least",
         p_value=found.p_unused if judged else None,
+        by_training=True,
         missing=evidence.unlearned,
         proof=""
         if not found or found.matters

@@ -7,7 +7,8 @@ Rule: every draw is an item, as many per set as declared, with the stated probab
 exclusion of the user's own items leaves none of them in; draws are new for every batch and epoch,
 and no group of items that 50 draws should fall on has none (exact). Where inputs and targets of a
 batch are all set to one rare item, negatives are not that item (an intervention). Their
-distribution is the declared one (chi-square over groups of items, with a floor for the distance).
+distribution is the declared one (chi-square over groups of items, with a floor for the distance;
+where it seems to be another, draws with another seed have to show it too).
 Not applicable where the loss equals the full cross-entropy, which is the proof.
 
 Limits: fifty draws that are due miss a group with probability e^-50; a negative that is taken from

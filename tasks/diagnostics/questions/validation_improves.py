@@ -2,10 +2,11 @@
 
 Reads: ranks of test targets by the program's own scores, counted here; ranks by popularity and by
 transition counts for the same users; validation metrics per epoch, and those of the weights handed
-over.
+over; in the deep mode, where there is no skill, ranks by a training with another seed.
 
 Rule: where transition counts beat popularity, a model that has learned its training targets makes
-at least a quarter of their gain (paired over users). One that came to rest without learning them is
+at least a quarter of their gain (paired over users), with this seed or another: what one training
+shows is suspect until a second one shows it too. One that came to rest without learning them is
 suspect: models rest at popularity's level for a while before they find any order. One that is
 still learning is not judged, nor is anything where transitions do not beat popularity. The weights
 handed over validate as the record says of the best epoch, that epoch is the best of its metric, and
@@ -27,11 +28,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.diagnostics.finding import Check, Finding, Limit
-from tasks.diagnostics.measurements import handed_over, reported_test, skill, trained_out
+from tasks.diagnostics.finding import Check, Finding, Limit, Repeat
+from tasks.diagnostics.measurements import (
+    handed_over,
+    reported_test,
+    second_training,
+    skill,
+    trained_out,
+)
 from tasks.diagnostics.measurements.handed_over import HandedOver
 from tasks.diagnostics.measurements.reported_test import ReportedTest
-from tasks.diagnostics.measurements.skill import REACHED, Skill
+from tasks.diagnostics.measurements.skill import REACHED, Skill, of_skill
 from tasks.diagnostics.measurements.trained_out import TrainedOut
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotMeasuredError, NotOfferedError
@@ -55,6 +62,7 @@ class Evidence:
     lacking: str = ""
     test: ReportedTest | None = None
     untold: str = ""
+    again: Repeat | None = None
 
 
 def measure(probe: Probe) -> Evidence:
@@ -67,13 +75,16 @@ def measure(probe: Probe) -> Evidence:
         test, untold = probe.evidence(reported_test.measure), ""
     except (NotMeasuredError, NotOfferedError) as problem:
         test, untold = None, str(problem)
+    found = probe.evidence(skill.measure)
+    again = second_training.repeat(probe, skill.measure, of_skill) if found.lacking else None
     return Evidence(
-        skill=probe.evidence(skill.measure),
+        skill=found,
         state=probe.evidence(trained_out.measure),
         handed_over=weights,
         lacking=lacking,
         test=test,
         untold=untold,
+        again=again,
     )
 
 
@@ -91,6 +102,8 @@ def judge(evidence: Evidence, limits: Limits) -> Finding:
         relation="at_least",
         breach="faulty" if state.fits_training else "suspect",
         p_value=found.p_below if judged else None,
+        by_training=True,
+        repeat=evidence.again,
         missing=state.missing,
         proof=""
         if found.learnable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def trained(toy: Callable[..., Subject]) -> Callable[..., Probe]:
     """`trained(loss=...)`: a probe of the toy, trained with some parts exchanged."""
 
     def make(epochs: int = EPOCHS, mode: str = "after_training", **parts: Any) -> Probe:
-        subject = toy(**({"train": train_toy} | parts))
+        subject = toy(**({"train": partial(train_toy, epochs=epochs)} | parts))
         return Probe(subject.replace(trained=train_toy(subject, 0, epochs)), mode)
 
     return make

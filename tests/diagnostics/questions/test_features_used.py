@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.diagnostics.engine import answer
+from tasks.diagnostics.conclusion import calls_for_interventions
+from tasks.diagnostics.engine import answer, diagnose_findings
+from tasks.diagnostics.finding import Repeat
 from tasks.diagnostics.measurements import ablations
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.questions.features_used import LIMITS, QUESTION, judge, measure
@@ -39,8 +41,10 @@ def test_an_evaluation_that_hides_the_history_is_found(toy, trained) -> None:
 
     probe = trained(score=blind, log=make_log(num_users=150), epochs=20)
     finding = answer(QUESTION, probe)
-    assert finding.verdict == "faulty"
-    assert finding.stage == "embedding"
+    assert (finding.verdict, finding.stage) == ("suspect", "embedding")
+    assert calls_for_interventions(diagnose_findings("toy", "after_training", [finding]))
+    finding = answer(QUESTION, Probe(probe.subject, "deep"))
+    assert (finding.verdict, finding.stage) == ("faulty", "embedding")
 
 
 def test_a_log_without_order_is_not_judged(toy, trained) -> None:
@@ -61,7 +65,8 @@ def test_at_the_limit(field: str, healthy_trained: Probe) -> None:
             matters=True,
         )
         changed = dataclasses.replace(evidence.ablations, **{field: spoiled})
-        finding = judge(dataclasses.replace(evidence, ablations=changed), LIMITS)
+        again = {f"{field}_again": Repeat(0.0, 0.01)}
+        finding = judge(dataclasses.replace(evidence, ablations=changed, **again), LIMITS)
         assert finding.verdict == verdict
 
 

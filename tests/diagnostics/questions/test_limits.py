@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tasks.diagnostics.finding import Check, Finding, Limit
+from tasks.diagnostics.finding import Check, Finding, Limit, Repeat
 from tasks.diagnostics.probe import Probe
 from tasks.diagnostics.problems import NotApplicableError, NotMeasuredError
 from tasks.diagnostics.question import Question
@@ -176,6 +176,9 @@ def test_a_broken_check_turns_the_question_red_and_brings_advice(
     for _, check in checks:
         limit = Limit(check.value + (-1 if check.relation == "at_most" else 1), "beyond it")
         red = dataclasses.replace(check, limit=limit, significant=True)
+        if check.by_training:
+            assert question.finding(None, red).verdict == "suspect"
+            red = dataclasses.replace(red, repeat=Repeat(check.value, 0.0))
         made = question.finding(None, red)
         assert made.verdict == check.breach
         assert made.stage == check.stage
