@@ -36,7 +36,7 @@ PRESET = kept.ROOT / "params" / "movielens-1m-half.yaml"
 MODELS = ("gru", "sasrec", "xlstm")
 LENGTHS = (200, 1000, 5000)
 EVENTS, ITEMS = 40_000, 3266
-REPLAYS, SCORINGS = 10, 3
+REPLAYS, SCORINGS = 10, 1
 
 
 def measure(model: str, length: int, device: str = "cuda") -> dict[str, Any]:

@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds")
+    parser.add_argument("--seed-by-seed", action="store_true", help="every run's first seed first")
     parser.add_argument("--evaluate", action="store_true", help="each run once it is trained")
     parser.add_argument("--weights", default="", help="runs whose weights are collected too")
     options = parser.parse_args()
@@ -157,6 +158,8 @@ def main() -> None:
         seeds = [int(seed) for seed in options.seeds.split(",") if seed]
         deadline = time.monotonic() + options.budget
         jobs = [job for folder in folders for job in make_jobs(folder, models, seeds)]
+        if options.seed_by_seed:
+            jobs.sort(key=lambda job: job.trainings[0][1])
         plan = Plan(options.workers, options.gpus, deadline, options.evaluate)
         work_off(jobs, plan, partial(print, flush=True))
     elif options.step == "collect":

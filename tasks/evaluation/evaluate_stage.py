@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from tasks import tracking
 from tasks.baselines.contract import Recommender
@@ -101,7 +102,7 @@ def _rank_models(settings: Settings, workspace: Path, data: PreparedData) -> lis
             if isinstance(recommender, NeuralRecommender):
                 recommender.model.to(device)
             for split in (data.val, data.test):
-                ranked = _rank(settings, recommender, data, split)
+                ranked = _rank(settings, recommender, data, split, device)
                 results.append(ModelRanks(model, seed, split.name, ranked))
             progress.at(len(results) / (2 * trainings))
             logger.info("evaluated %s, seed %d", model, seed)
@@ -109,7 +110,11 @@ def _rank_models(settings: Settings, workspace: Path, data: PreparedData) -> lis
 
 
 def _rank(
-    settings: Settings, recommender: Recommender, data: PreparedData, split: EvaluationSplit
+    settings: Settings,
+    recommender: Recommender,
+    data: PreparedData,
+    split: EvaluationSplit,
+    device: torch.device,
 ) -> RankedSplit:
     with named_out_of_memory({"evaluate.batch_size": settings.evaluate.batch_size}):
         return rank_split(
@@ -120,6 +125,7 @@ def _rank(
             batch_size=settings.evaluate.batch_size,
             filter_seen=settings.evaluate.filter_seen,
             top_k=LIST_LENGTH,
+            device=device,
         )
 
 

@@ -189,7 +189,8 @@ def test_networks_rank_where_settings_say(
     model_spec("gru").build(data.num_items, section, max_seq_len=20).save(target)
     (target / "record.json").write_text(json.dumps({"data_hash": data.manifest["data_hash"]}))
 
-    def rank(settings, recommender, data, split):
+    def rank(settings, recommender, data, split, device):
+        assert device.type == "meta"
         used.append(next(recommender.model.parameters()).device.type)
         raise StopIteration
 
