@@ -283,27 +283,3 @@ def test_models_without_gradients_are_explained_by_leaving_out(assay) -> None:
     assert [event["gradient"] for event in history] == [None, None]
     assert history[0]["influence"] == pytest.approx(0.0, abs=1e-9)
     assert history[1]["influence"] != 0
-
-
-def test_a_network_is_exported(assay, tmp_path: Path) -> None:
-    folder = tmp_path / "exported"
-    code, out, _ = assay("export", "--model", "sasrec", "--output", str(folder))
-    assert code == 0
-    assert out.startswith(str(folder / "scores.pt2"))
-    about = json.loads((folder / "export.json").read_text())
-    assert (about["model"], list(about["inputs"])) == ("sasrec", ["item_ids", "lengths"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "transitions"], "transitions has no network to export"),
-        (["--format", "pickle"], "--format is 'pickle'; expected torch-export"),
-        (["--output", "params.yaml"], "expected a folder to write into"),
-    ],
-    ids=["count-model", "format", "file"],
-)
-def test_what_cannot_be_exported_is_refused(assay, arguments: list[str], message: str) -> None:
-    code, _, err = assay("export", *arguments)
-    assert code == 2
-    assert message in err
