@@ -21,11 +21,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
+from benchmarks import kept
 from benchmarks.quality_expected import compare_with_expected, expected_ranges
+from benchmarks.quality_long import LENGTHS, LONG_MODELS
 from benchmarks.quality_page import page
+from benchmarks.quality_trainings import (
+    compare_runs,
+    extract_trained,
+    long_histories,
+    read_trainings,
+)
 from tasks.report.records import MissingRecordError, read_records
 from tasks.settings import load_settings
 
@@ -59,7 +66,8 @@ def extract(folder: Path) -> dict[str, Any]:
         "counts": records.manifest["counts"],
         "best_possible": records.comparison["best_possible"],
         "tables": tables,
-        "trainings": {model: _training(records, model) for model in experiment.models},
+        "trainings": read_trainings(folder, settings),
+        "long_histories": long_histories(records.by_history_length),
     }
 
 
@@ -68,26 +76,23 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     return {"num_users": row["num_users"], "num_seeds": row["num_seeds"], "metrics": metrics}
 
 
-def _training(records: Any, model: str) -> dict[str, Any]:
-    own = [training.record for training in records.trainings if training.model == model]
-    return {
-        "parameters": own[0].get("num_parameters"),
-        "seconds": round(mean(record["wall_seconds"] for record in own), 1),
-        "device": own[0].get("device", "cpu"),
-        "settings": own[0]["settings"].get(model, {}),
-    }
-
-
 def keep(names: list[str]) -> None:
-    """Extract runs; all presets that have a finished run when no name is given."""
+    """Extract runs; all presets that have a finished run when no name is given.
+
+    Of a run that is named and was trained but not evaluated, its validation is kept.
+    """
     KEPT.mkdir(parents=True, exist_ok=True)
     for name in names or [path.stem for path in sorted((ROOT / "params").glob("*.yaml"))]:
         folder = ROOT / "runs" / name
         try:
-            found = extract(folder)
+            is_ranked = (folder / "artifacts" / "evaluation" / "comparison.json").is_file()
+            found = extract(folder) if is_ranked or not names else extract_trained(folder)
         except (MissingRecordError, ValueError) as error:
             print(f"{name}: left out, {error}")
             continue
+        if name == LENGTHS[-1][1] and is_ranked:
+            folders = {f"{length:,}": ROOT / "runs" / preset for length, preset in LENGTHS}
+            found["beside_shorter"] = compare_runs(folders, LONG_MODELS)
         path = KEPT / f"{name}.json"
         path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         print(f"{name}: kept")
@@ -125,7 +130,7 @@ def main() -> None:
     elif options.step == "confirm":
         sys.exit(sum(not confirm(name) for name in options.names))
     else:
-        PAGE.write_text(page(read_kept()), encoding="utf-8")
+        PAGE.write_text(page(read_kept(), kept.read("history_cost")), encoding="utf-8")
         print(PAGE.relative_to(ROOT))
 
 

@@ -22,7 +22,7 @@ def expected_ranges(name: str, kept: dict[str, Run]) -> dict[str, Range]:
     Raises:
         ValueError: nothing is known of the preset.
     """
-    if name in kept:
+    if kept.get(name, {}).get("tables"):
         rows = kept[name]["tables"]["as_ranked"]["rows"]
         estimates = {model: row["metrics"]["ndcg_at_10"] for model, row in rows.items()}
         return {model: (found["low"], found["high"]) for model, found in estimates.items()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.quality_logs import BEAUTY, BEAUTY_NOTE, LOGS, SYNTHETIC, Log
+from benchmarks.quality_long import long_section, unranked_section
 from benchmarks.quality_words import conclusions
 
 Run = dict[str, Any]
@@ -26,90 +27,12 @@ xLSTM: from the lowest published row of GRU4Rec or SASRec to a tenth above the h
 """
 
 
-@dataclass(frozen=True)
-class Log:
-    """A log with its presets, and what is published about it.
-
-    Attributes:
-        title: Heading.
-        preset: Leave-one-out preset.
-        temporal: Preset with the global temporal split; '' where there is none.
-        targets: NDCG@10 to reach, by model.
-        published: Rows of others: source, HR@10, NDCG@10.
-        note: What a reader has to know about the log.
-    """
-
-    title: str
-    preset: str
-    temporal: str = ""
-    targets: tuple[tuple[str, float], ...] = ()
-    published: tuple[tuple[str, str, str], ...] = ()
-    note: str = ""
-    aims_at_peers: bool = False
-    """Whether the xLSTM is to be at or above the best other model, by its interval."""
-
-
-LOGS = (
-    Log(
-        "MovieLens-100K",
-        "movielens-100k",
-        "movielens-100k-temporal",
-        (("xlstm", 0.085), ("gru", 0.078)),
-        note=(
-            "With 943 test users the standard error of NDCG@10 is about .006. For 44 % of the "
-            "users the last two events have the same time: the test item rests on the rows' order."
-        ),
-    ),
-    Log(
-        "MovieTweetings (100K snapshot, 5-core)",
-        "movietweetings",
-        "movietweetings-temporal",
-        (("xlstm", 0.115),),
-        note="No two events of a user have the same time.",
-    ),
-    Log(
-        "MovieLens-1M, users 1 to 2999",
-        "movielens-1m-half",
-        "movielens-1m-half-temporal",
-        published=(
-            ("HSTU-large, RecTools tutorial (all users)", ".364", ".216"),
-            ("xLSTM4Rec paper: xLSTM (all users)", ".307", ".178"),
-            ("time-to-split: SASRec (all users)", ".321", ".186"),
-            ("time-to-split: GRU4Rec (all users)", ".289", ".168"),
-        ),
-        note=(
-            "Published rows are of all 6,040 users: an orientation, no comparison. Half of the "
-            "users means half of the training events and fewer items to rank."
-        ),
-        aims_at_peers=True,
-    ),
-    Log(
-        "MovieLens-1M as LRURec prepared it",
-        "lrurec-movielens-1m",
-        published=(("LRURec paper", ".326", ".193"),),
-        targets=(("xlstm", 0.193 * 1.03),),
-        note=(
-            "This file orders events of the same time by item id, which tells a model what comes "
-            "next: its numbers belong beside LRURec's own row and nowhere else."
-        ),
-    ),
-)
-
-SYNTHETIC = (
-    ("synthetic-popularity", "popularity"),
-    ("synthetic-order1", "last item"),
-    ("synthetic-order2", "last two items"),
-    ("synthetic-lag20", "item 20 ago"),
-    ("synthetic-lag100", "item 100 ago"),
-    ("synthetic-state", "parity of the history"),
-)
-
-
-def page(runs: dict[str, Run]) -> str:
+def page(runs: dict[str, Run], costs: dict[str, Any] | None = None) -> str:
     """Return the page as Markdown.
 
     Args:
         runs: Kept runs by preset; logs without a run are left out.
+        costs: What long windows cost, from `benchmarks.history_cost`.
     """
     shown = [log for log in LOGS if log.preset in runs]
     parts = [HEAD]
@@ -119,6 +42,9 @@ def page(runs: dict[str, Run]) -> str:
     parts += [section(log, runs) for log in shown]
     if any(name in runs for name, _ in SYNTHETIC):
         parts.append(synthetic_section(runs))
+    parts += filter(None, [long_section(runs, costs or {})])
+    if BEAUTY in runs:
+        parts.append(unranked_section("Amazon Beauty", runs[BEAUTY], BEAUTY_NOTE))
     return "\n".join(parts)
 
 
@@ -146,10 +72,30 @@ def section(log: Log, runs: dict[str, Run]) -> str:
             f"{len(temporal['seeds'])} seeds, tuned settings of the leave-one-out preset."
         )
         lines += [f"  {line}" for line in sentences(temporal)]
+    if log.without_bias in runs:
+        lines += ["", *without_bias(log.without_bias, runs[log.without_bias])]
     if log.published:
         lines += ["", "| Published | HR@10 | NDCG@10 |", "|---|---|---|"]
         lines += [f"| {source} | {hits} | {gain} |" for source, hits, gain in log.published]
     return "\n".join([*lines, ""])
+
+
+def without_bias(preset: str, run: Run) -> list[str]:
+    """Rows of the same models without the learned bias on items of the history."""
+    filtered = run["tables"]["seen_filtered"]["rows"]
+    seeds = len(run["seeds"])
+    lines = [
+        f"Without the learned bias on items of the history (`params/{preset}.yaml`, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}):",
+        "",
+        "| Model | NDCG@10 | HR@10 | NDCG@10, seen left out | HR@10, seen left out |",
+        "|---|---|---|---|---|",
+    ]
+    for model, row in _rows(run).items():
+        cells = [_spread(row, "ndcg_at_10"), _value(row, "hit_rate_at_10")]
+        cells += [_spread(filtered[model], "ndcg_at_10"), _value(filtered[model], "hit_rate_at_10")]
+        lines.append(f"| `{model}` | {' | '.join(cells)} |")
+    return [*lines, "", *sentences(run)]
 
 
 def table(run: Run, temporal: Run | None) -> list[str]:

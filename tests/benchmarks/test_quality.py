@@ -2,9 +2,11 @@ import json
 
 import pytest
 
+from benchmarks import kept
 from benchmarks.quality import KEPT, PAGE, extract, read_kept
 from benchmarks.quality_expected import EXPECTED, compare_with_expected, expected_ranges
-from benchmarks.quality_page import LOGS, page, peer_verdict, sentences, verdict
+from benchmarks.quality_logs import LOGS
+from benchmarks.quality_page import page, peer_verdict, sentences, verdict
 from benchmarks.quality_words import standing
 from tasks.report.records import MissingRecordError
 
@@ -120,5 +122,20 @@ def test_presets_named_on_the_page_exist(repository):
 
 @pytest.mark.skipif(not KEPT.is_dir(), reason="no run was kept yet")
 def test_page_in_the_docs_is_what_the_kept_runs_make():
-    assert PAGE.read_text(encoding="utf-8") == page(read_kept())
+    assert PAGE.read_text(encoding="utf-8") == page(read_kept(), kept.read("history_cost"))
     assert all(json.loads(path.read_text())["seeds"] for path in KEPT.glob("*.json"))
+
+
+def test_models_without_the_bias_stand_under_their_log():
+    name = "lrurec-movielens-1m"
+    plain = make_run({"xlstm": 0.1, "gru": 0.12})
+    plain["tables"]["seen_filtered"] = plain["tables"]["as_ranked"]
+    text = page({name: make_run({"xlstm": 0.2, "gru": 0.22}), f"{name}-plain": plain})
+    part = text[text.index("Without the learned bias") :]
+    assert "| `gru` | .1200 [.1100, .1300] ± .0020 | .2400 |" in part
+    assert "LRURec paper" in part
+
+
+def test_run_that_was_not_ranked_confirms_nothing():
+    with pytest.raises(ValueError, match="nothing is expected of 'mine'"):
+        expected_ranges("mine", {"mine": {"tables": {}}})
