@@ -28,8 +28,8 @@ SLOWEST_FIRST = ("xlstm", "sasrec", "lstm", "gru", "logistic_regression")
 FITTED = ("popularity", "transitions")
 """Models that are counted in no time: one process fits all of a run."""
 THREADS = 1
-"""Of every process: several ones whose threads wait for each other by turning take ten times as long
-on cores that others use too."""
+"""Of every process: several ones whose threads wait for each other by turning take ten times as
+long on cores that others use too."""
 
 
 @dataclass(frozen=True)

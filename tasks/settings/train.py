@@ -47,7 +47,7 @@ class SharedTraining(Section):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """`auto` is bf16 on a GPU and float32 on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; `auto` takes a GPU when there is one."""
+    """Where to train and to rank; `auto` takes a GPU when there is one."""
     num_threads: int = Field(1, ge=1, le=1024)
     """CPU threads of one training."""
     warm_start: bool = False

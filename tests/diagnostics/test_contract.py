@@ -15,6 +15,7 @@ from tasks.diagnostics.question import Question
 from tasks.diagnostics.questions import QUESTIONS
 from tasks.diagnostics.stages import STAGES
 from tasks.diagnostics.subject import Subject, Trained
+from tests.diagnostics.conftest import make_log
 
 COSTLY = [question for question in QUESTIONS if question.mode != "exact"]
 every_question = pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
@@ -105,3 +106,12 @@ def test_asking_all_questions_changes_no_loss_of_a_training(toy: Callable[..., S
         return found
 
     assert losses(ask=True) == losses(ask=False)
+
+
+@pytest.mark.parametrize("num_items", [2, 3, 6])
+def test_a_catalogue_of_a_few_items_fails_no_question(toy, num_items: int) -> None:
+    log = make_log(num_users=24, num_items=num_items)
+    diagnosis = run_questions(Probe(toy(log=log), "exact"), QUESTIONS)
+    assert len(diagnosis.findings) == len(QUESTIONS)
+    broken = {finding.stage for finding in diagnosis.findings if finding.verdict == "faulty"}
+    assert broken <= {"distribution"}

@@ -92,7 +92,8 @@ def _by_item(probe: Probe, program: Callable[[Tensor, Batch], Tensor]) -> float:
     model = probe.batch(rows=1)
     width = min(probe.subject.declared.max_seq_len, model.item_ids.shape[1])
     rows = -(-len(items) // width)
-    targets = items.repeat(2)[: rows * width].view(rows, width)
+    # Once around fills the rows, and a catalogue of fewer items than a row holds more often.
+    targets = items.repeat(-(-rows * width // len(items)))[: rows * width].view(rows, width)
     batch = model.rows(torch.zeros(rows, dtype=torch.int64)).columns(slice(0, width))
     batch = batch._replace(
         item_ids=targets.flip(1), targets=targets, mask=torch.ones_like(targets, dtype=torch.bool)
