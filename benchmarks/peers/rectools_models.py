@@ -1,128 +1,163 @@
-"""RecTools' SASRec and HSTU on a run's prepared data.
+"""RecTools' SASRec and HSTU on prepared data.
 
-In an environment that holds RecTools (``pip install "rectools[torch]"``) and NumPy, from the
-project's folder::
+Models, initial weights, loss (full softmax) and Adam are RecTools' (0.19). Its data preparator
+keeps only the last events of a user for training; histories are cut into windows first, so that it
+learns from every training event as the models here do. Its training step is called without a
+Lightning trainer around it, with batches that lie on the device.
 
-    python -m benchmarks.peers.rectools_models runs/movielens-100k --model sasrec --json FILE
-
-Width, window, batch and most epochs are those of the run's preset, the loss RecTools' full softmax.
-Validation after every few epochs chooses how long to train; the test events are ranked once, with
-the weights chosen. Metrics are of its 10 best items, nothing filtered, where the history of a test
-event holds the validation event, as in this project's own evaluation.
+HSTU reads times, and as RecTools documents it, it is told the time of the event that is asked for.
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
-import json
-import math
-import time
-from pathlib import Path
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from rectools.dataset import Dataset
-from rectools.models import HSTUModel, SASRecModel
+from torch import Tensor
 
 from tasks.data.prepared import EvaluationSplit, PreparedData
+from tasks.training.batches import cut_windows
 
-MODELS = {"sasrec": SASRecModel, "hstu": HSTUModel}
-K = 10
+SECOND = 1_000_000
+"""Microseconds."""
+MAX_EPOCHS, PATIENCE = 60, 6
+"""An epoch is one pass over windows of many targets, so few steps: more of them than RecBole's."""
 
 
-def interactions(data: PreparedData, split: EvaluationSplit | None) -> pd.DataFrame:
-    """Training events, and those a split's histories hold besides, in the order of the log."""
-    users = np.repeat(np.arange(len(data.train)), data.train.lengths)
-    parts = [(users, data.train.items)]
-    if split is not None:
-        parts.append((np.repeat(split.users, split.extra.lengths), split.extra.items))
-    user, item = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(user, kind="stable")
-    # RecTools sorts by time; a running number keeps events of the same time in their order.
-    times = pd.Timestamp("2000-01-01") + pd.to_timedelta(np.arange(len(user)), unit="s")
+def interactions(data: PreparedData, max_len: int) -> Any:
+    """Windows of the training sequences as RecTools reads interactions, each a user of its own."""
+    import pandas as pd
+
+    plan = cut_windows(np.asarray(data.train.offsets), max_len)
+    events = plan.lengths + 1  # inputs, and the last target
+    window = np.repeat(np.arange(len(events)), events)
+    within = np.arange(events.sum()) - np.repeat(np.cumsum(events) - events, events)
+    at = plan.starts[window] + within
     return pd.DataFrame(
-        {"user_id": user[order], "item_id": item[order], "weight": 1.0, "datetime": times}
+        {
+            "user_id": window,
+            "item_id": np.asarray(data.train.items)[at].astype(np.int64),
+            "weight": 1.0,
+            "datetime": np.asarray(data.train.times)[at].astype("datetime64[us]"),
+        }
     )
 
 
-def score(model: Any, data: PreparedData, split: EvaluationSplit) -> dict[str, float]:
-    """NDCG@10 and HR@10 of a split's targets."""
-    dataset = Dataset.construct(interactions(data, split if split.name == "test" else None))
-    found = model.recommend(split.users, dataset, k=K, filter_viewed=False)
-    targets = dict(zip(split.users.tolist(), split.targets.tolist(), strict=True))
-    hits = found[found["item_id"] == found["user_id"].map(targets)]
-    gains = 1.0 / np.log2(hits["rank"].to_numpy() + 1.0)
-    return {
-        "ndcg_at_10": float(gains.sum() / len(targets)),
-        "hit_rate_at_10": len(hits) / len(targets),
-    }
+def build(name: str, shared: dict[str, Any], settings: dict[str, Any]) -> Any:
+    """RecTools' model, not yet shown any data."""
+    from rectools.models import HSTUModel, SASRecModel
 
-
-def run(folder: Path, name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Train, choose the epoch on validation and rank the test events."""
-    data = PreparedData.load(folder / "data" / "prepared")
-    torch.manual_seed(options.seed)
-    np.random.seed(options.seed)
-    model = MODELS[name](
-        n_factors=options.width,
-        session_max_len=options.length,
-        batch_size=64,
-        lr=options.learning_rate,
-        dropout_rate=options.dropout,
-        n_blocks=2,
-        n_heads=2,
+    own: dict[str, Any] = {}
+    if name == "rectools-hstu":
+        own["lightning_module_kwargs"] = {"logits_t": settings["temperature"]}
+    return (HSTUModel if name == "rectools-hstu" else SASRecModel)(
+        n_factors=shared["width"],
+        session_max_len=shared["max_seq_len"],
+        batch_size=shared["batch_size"],
+        lr=settings["learning_rate"],
+        dropout_rate=settings["dropout"],
+        n_blocks=settings["num_layers"],
+        n_heads=settings["num_heads"],
         loss="softmax",
-        epochs=options.every,
-        recommend_torch_device="cpu",
+        **own,
     )
-    dataset = Dataset.construct(interactions(data, None))
-    start, cpu = time.perf_counter(), time.process_time()
-    best, best_epoch, weights, curve = -math.inf, 0, None, []
-    for epoch in range(options.every, options.epochs + 1, options.every):
-        model.fit_partial(dataset, min_epochs=options.every, max_epochs=options.every)
-        value = score(model, data, data.val)["ndcg_at_10"]
-        curve.append(round(value, 4))
-        print(f"{name} epoch {epoch}: validation NDCG@10 {value:.4f}", flush=True)
-        if value > best:
-            best, best_epoch = value, epoch
-            weights = copy.deepcopy(model.torch_model.state_dict())
-        elif epoch - best_epoch >= 3 * options.every:
-            break
-    model.torch_model.load_state_dict(weights)
-    return {
-        "model": f"rectools-{name}",
-        "seed": options.seed,
-        "best_epoch": best_epoch,
-        "val/ndcg_at_10": best,
-        "curve": curve,
-        **{f"test/{metric}": value for metric, value in score(model, data, data.test).items()},
-        "seconds": round(time.perf_counter() - start, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1),
-    }
 
 
-def main() -> None:
-    """Run one model and write what it found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", choices=sorted(MODELS), default="sasrec")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--length", type=int, default=100)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--dropout", type=float, default=0.2)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--every", type=int, default=5, help="epochs between validations")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    found = run(options.folder, options.model, options)
-    print(json.dumps(found, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+def pad_left(item_ids: Tensor, lengths: Tensor, width: int) -> Tensor:
+    """Rows padded right as rows of ``width`` columns padded left.
+
+    >>> pad_left(torch.tensor([[5, 6, 0], [7, 8, 9]]), torch.tensor([2, 3]), 4).tolist()
+    [[0, 0, 5, 6], [0, 7, 8, 9]]
+    """
+    column = torch.arange(width, device=item_ids.device) - (width - lengths[:, None])
+    taken = item_ids.gather(1, column.clamp(0, item_ids.shape[1] - 1))
+    return torch.where(column >= 0, taken, 0)
 
 
-if __name__ == "__main__":
-    main()
+def keep_known(values: Tensor, is_known: Tensor) -> Tensor:
+    """Move what is kept of each row to its left, in order; the rest of the row is of no use.
+
+    >>> keep_known(torch.tensor([[5, 6, 7]]), torch.tensor([[True, False, True]])).tolist()
+    [[5, 7, 6]]
+    """
+    order = (~is_known).to(torch.int8).argsort(dim=1, stable=True)
+    return values.gather(1, order)
+
+
+class RecToolsTraining:
+    """See `benchmarks.peers.fitting.Training`."""
+
+    def __init__(
+        self,
+        name: str,
+        data: PreparedData,
+        shared: dict[str, Any],
+        settings: dict[str, Any],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        from rectools.dataset import Dataset
+
+        warnings.filterwarnings("ignore", message=".*self.log.*")
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        self._width, self._reads_times = shared["max_seq_len"], name == "rectools-hstu"
+        holder = build(name, shared, settings)
+        holder._build_model_from_dataset(Dataset.construct(interactions(data, self._width)))
+        self._module = holder.lightning_model
+        self._module._xavier_normal_init()  # what a trainer would have it do first
+        self.model = self._module.torch_model.to(device)
+        self._optimizer = self._module.configure_optimizers()
+        self._batch_size = shared["batch_size"]
+        loader = holder.data_preparator.get_dataloader_train()
+        examples = [loader.dataset[n] for n in range(len(loader.dataset))]
+        self._examples = {k: v.to(device) for k, v in loader.collate_fn(examples).items()}
+        known = np.asarray(holder.data_preparator.get_known_item_ids(), np.int64)
+        self._known = torch.from_numpy(known).to(device)
+        self._own_ids = torch.zeros(data.num_items + 1, dtype=torch.int64, device=device)
+        self._own_ids[self._known] = torch.arange(1, len(known) + 1, device=device)
+
+    def epoch(self) -> None:
+        """Pass over all windows in random order."""
+        device = self._known.device
+        order = torch.randperm(len(self._examples["x"]), device=device)
+        for number, chosen in enumerate(order.split(self._batch_size)):
+            batch = {key: values[chosen] for key, values in self._examples.items()}
+            self._optimizer.zero_grad()
+            self._module.training_step(batch, number).backward()
+            self._optimizer.step()
+
+    def scorer(self, split: EvaluationSplit) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Scores of histories; items that no training event has score lowest."""
+        asked_at = torch.from_numpy(np.asarray(split.target_times) // SECOND)
+        done = 0
+
+        def score(item_ids: Tensor, lengths: Tensor, times: Tensor) -> Tensor:
+            nonlocal done
+            ids = self._own_ids[item_ids]
+            is_known = ids > 0  # others are left out, as RecTools does
+            lengths, ids = is_known.sum(1), keep_known(ids, is_known)
+            batch = {"x": pad_left(ids, lengths, self._width)}
+            if self._reads_times:
+                asked = asked_at[done : done + len(item_ids)].to(item_ids.device)
+                batch["unix_ts"] = self._timeline(
+                    keep_known(times // SECOND, is_known), lengths, asked
+                )
+            done += len(item_ids)
+            logits = self.model(batch=batch)[:, -1]
+            scores = logits.new_full((len(item_ids), len(self._own_ids)), -torch.inf)
+            scores[:, self._known] = logits[:, 1:]
+            return scores.float()
+
+        return score
+
+    def _timeline(self, times: Tensor, lengths: Tensor, asked: Tensor) -> Tensor:
+        """Seconds (B, width + 1): history padded with its first time, then the time asked for."""
+        padded = pad_left(times, lengths, self._width)
+        column = torch.arange(self._width, device=times.device)
+        first = torch.where(lengths > 0, times[:, 0], asked)[:, None]
+        is_padding = column < self._width - lengths[:, None]
+        return torch.cat([torch.where(is_padding, first, padded), asked[:, None]], dim=1)
