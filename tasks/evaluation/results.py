@@ -80,7 +80,8 @@ def mean_metrics_by_model(
     """Return model -> metric -> mean over users and seeds.
 
     Metrics are named `<split>/<metric>_at_<K>`, those of the second view
-    `<split>_seen_filtered/...`; coverage and popularity bias come at K = `LIST_LENGTH`.
+    `<split>_seen_filtered/...`; coverage and, where any item is left to recommend, popularity bias
+    come at K = `LIST_LENGTH`.
     """
     collected: dict[str, dict[str, list[float]]] = {}
     for result in results:
@@ -173,7 +174,8 @@ def summary_rows(
             if (second := f"test_seen_filtered/{name}") in means[row.model]:
                 line[f"seen_filtered_{name}"] = means[row.model][second]
         for name in _LIST_METRICS:
-            line[name] = means[row.model][f"test/{name}"]
+            if (of_lists := f"test/{name}") in means[row.model]:
+                line[name] = means[row.model][of_lists]
         rows.append({**line, "significantly_beats": " ".join(beaten)})
     return rows
 
@@ -192,7 +194,13 @@ def check_cutoffs(cutoffs: Sequence[int], targets: np.ndarray, num_items: int) -
 
 
 def _list_metrics(lists: np.ndarray, item_counts: np.ndarray) -> dict[str, float]:
-    """Return coverage and popularity bias of top lists (E, LIST_LENGTH)."""
+    """Return coverage and popularity bias of top lists (E, LIST_LENGTH).
+
+    Where every user has seen every item and seen ones are left out, no list holds an item, and
+    none of them has a popularity.
+    """
+    if not lists.any():
+        return {_LIST_METRICS[0]: 0.0}
     measured = (
         coverage(lists, len(item_counts) - 1),
         mean_popularity(lists, item_counts),

@@ -128,3 +128,24 @@ def test_curves_keep_every_epoch_and_leave_gaps_empty() -> None:
     }
     assert rows[1]["epoch"] == 2
     assert curve_rows("gru", 0, "") == []
+
+
+def test_lists_without_any_item_have_no_popularity() -> None:
+    """Every user has seen every item of a small catalogue, and seen ones are left out."""
+    empty = RankedSplit(
+        ranks=np.array([1, 2]),
+        seen_filtered_ranks=np.array([1, 1]),
+        top_items=np.ones((2, 1), np.int64),
+        seen_filtered_top_items=np.zeros((2, 1), np.int64),
+    )
+    found = mean_metrics_by_model([ModelRanks("gru", 0, "test", empty)], VIEWS, (10,), COUNTS)
+    filtered = {name for name in found["gru"] if name.startswith("test_seen_filtered/")}
+    assert "test/popularity_at_10" in found["gru"]
+    assert found["gru"]["test_seen_filtered/coverage_at_10"] == 0.0
+    assert not any("popularity" in name for name in filtered)
+    alone = RankedSplit(empty.seen_filtered_ranks, None, empty.seen_filtered_top_items, None)
+    results = [ModelRanks("gru", 0, "test", alone)]
+    means = mean_metrics_by_model(results, ("as_ranked",), (10,), COUNTS)
+    [row] = summary_rows(compare(stack_seeds(results, "test", "as_ranked")), means)
+    assert "coverage_at_10" in row
+    assert "popularity_at_10" not in row
