@@ -68,6 +68,7 @@ def train_one(run: Path, name: str, seed: int, limits: dict[str, Any]) -> dict[s
         "seed": seed,
         METRIC: record.best_value,
         **{key: value for key, value in record.as_row().items() if key != "best_value"},
+        "max_epochs": trial.plan.max_epochs,
         "num_parameters": trial.recommender.num_parameters,
         "device": str(next(trial.parts.model.parameters()).device.type),
         "precision": trial.plan.precision,
