@@ -25,8 +25,10 @@ from typing import Any
 
 from benchmarks import kept
 from benchmarks.quality_expected import compare_with_expected, expected_ranges
+from benchmarks.quality_logs import LOGS
 from benchmarks.quality_long import LENGTHS, LONG_MODELS
 from benchmarks.quality_page import page
+from benchmarks.quality_peers import peers_section, read_peers
 from benchmarks.quality_trainings import (
     compare_runs,
     extract_trained,
@@ -103,6 +105,12 @@ def read_kept() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
 
 
+def text() -> str:
+    """The whole page, from what is kept."""
+    titles = {log.preset: log.title for log in LOGS}
+    return page(read_kept(), kept.read("history_cost")) + peers_section(read_peers(), titles)
+
+
 def confirm(name: str) -> bool:
     """Run a preset unless it was run, and say whether its test results are what is expected.
 
@@ -130,7 +138,7 @@ def main() -> None:
     elif options.step == "confirm":
         sys.exit(sum(not confirm(name) for name in options.names))
     else:
-        PAGE.write_text(page(read_kept(), kept.read("history_cost")), encoding="utf-8")
+        PAGE.write_text(text(), encoding="utf-8")
         print(PAGE.relative_to(ROOT))
 
 

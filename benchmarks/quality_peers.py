@@ -1,0 +1,228 @@
+"""Other packages' models beside ours: what `benchmarks.peers.run` left, kept and put into words.
+
+::
+
+    python -m benchmarks.quality_peers keep FOLDER   # -> benchmarks/results/quality/peers/LOG.json
+    python -m benchmarks.quality write               # the page
+
+What is kept holds the rank of every test user (see `benchmarks.peers.fitting.write_ranks`), and
+paired tests against the ranks of our own run of the same name, which has to lie below ``runs/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "benchmarks" / "results" / "quality" / "peers"
+OWN = ("gru", "lstm", "sasrec", "xlstm")
+FEWEST_SEEDS = 3
+
+HEAD = """
+## Models of other packages on the same data
+
+Made by `benchmarks/peers/` on the prepared data of the presets: 16 Optuna trials for each model, as
+for ours, by validation NDCG@10 and in our space where a package has the setting (RecTools has no
+weight decay), then the best settings with several seeds, the test events ranked once by our
+ranking. Width, window and loss (full softmax) are the presets'. RecTools' models learn from windows
+in at most 60 epochs, RecBole's from every prefix in 40, which ours have too; all stop after 6
+epochs without gain. `xlstm-package` is the `xlstm` package's blocks in our recommender, all else
+ours, with the learned bias on items of the history. RecTools' and RecBole's models have no such
+bias; HSTU is told the time of the event it is asked for, as RecTools documents it, and ours are
+not. Tests are paired per user and Holm-corrected over all pairs of models of a log. Where a search
+or the final trainings were not through, the best validation is all there is.
+"""
+
+
+def read_rows(folder: Path, kind: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Rows of ``kind-*.jsonl`` by log and model."""
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(folder.glob(f"{kind}-*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            rows[row["log"]][row["model"]].append(row)
+    return rows
+
+
+def summarise(trials: list[dict[str, Any]], seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is kept of one peer on one log.
+
+    Args:
+        trials: Rows of its search; one without a validation failed.
+        seeds: Rows of its final trainings, none when they were not made.
+    """
+    ended = [trial for trial in trials if trial["val"] is not None]
+    best = max(ended, key=lambda trial: trial["val"])
+    seeds = sorted(seeds, key=lambda row: row["seed"])
+    found = {
+        "trials": len(ended),
+        "cut_off": sum(trial["ended"] == "time" for trial in ended),
+        "best_validation": best["val"],
+        "settings": best["settings"],
+        "search_seconds": round(sum(trial["seconds"] for trial in trials), 1),
+        "seeds": [row["seed"] for row in seeds],
+    }
+    if seeds:
+        found |= {
+            "parameters": seeds[0]["parameters"],
+            "device": seeds[0]["device"],
+            "seconds": round(mean(row["seconds"] for row in seeds), 1),
+            "validation": round(mean(row["value"] for row in seeds), 5),
+            "ranks": [row["ranks"] for row in seeds],
+        }
+    return found
+
+
+def own_ranks(name: str) -> dict[str, np.ndarray]:
+    """Test ranks (S, E) of our models' own run, users in the order of the split."""
+    import polars as pl
+
+    path = ROOT / "runs" / name / "artifacts" / "evaluation" / "per_user.parquet"
+    table = pl.read_parquet(path).filter(pl.col("split") == "test").sort("model", "seed", "user")
+    return {
+        model: np.stack(
+            [part["rank"].to_numpy() for part in rows.partition_by("seed", maintain_order=True)]
+        )
+        for model in OWN
+        if len(rows := table.filter(pl.col("model") == model))
+    }
+
+
+def compare_with(own: dict[str, np.ndarray], peers: dict[str, Any]) -> dict[str, Any]:
+    """Rows and tested pairs of our models and of the peers that have enough seeds."""
+    from benchmarks.peers.fitting import DEEPEST, read_ranks
+    from tasks.evaluation.comparison import compare
+
+    ranks = {name: np.minimum(values, DEEPEST + 1) for name, values in own.items()}
+    for name, peer in peers.items():
+        if len(peer["seeds"]) >= FEWEST_SEEDS:
+            ranks[name] = np.stack([read_ranks(text) for text in peer["ranks"]])
+    table = compare(ranks, cutoffs=(10,)).as_dict()
+    rows = {
+        row["model"]: {
+            "num_seeds": row["num_seeds"],
+            "num_users": row["num_users"],
+            **{name: row["metrics"][name] for name in ("ndcg_at_10", "hit_rate_at_10")},
+        }
+        for row in table["rows"]
+    }
+    pairs = [
+        pair
+        for pair in table["pairs"]
+        if pair["metric"] == "ndcg_at_10" and not {pair["better"], pair["worse"]} <= set(OWN)
+    ]
+    return {"rows": rows, "pairs": pairs}
+
+
+def keep(folder: Path) -> None:
+    """Keep what a folder of results holds, a file a log."""
+    trials, seeds = read_rows(folder, "trials"), read_rows(folder, "seeds")
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for log, of_log in trials.items():
+        peers = {
+            name: summarise(rows, seeds[log][name])
+            for name, rows in of_log.items()
+            if any(row["val"] is not None for row in rows)
+        }
+        found = {"log": log, "peers": peers, **compare_with(own_ranks(log), peers)}
+        path = KEPT / f"{log}.json"
+        path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        print(f"{log}: {', '.join(peers)}")
+
+
+def read_peers() -> dict[str, dict[str, Any]]:
+    """Kept files by log."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
+
+
+def peers_section(kept: dict[str, dict[str, Any]], titles: dict[str, str]) -> str:
+    """The section of the page.
+
+    Args:
+        kept: What `keep` wrote, by log.
+        titles: Heading of each log.
+
+    Returns:
+        Markdown; empty when nothing is kept.
+    """
+    if not kept:
+        return ""
+    parts = [HEAD]
+    for log, found in kept.items():
+        lines = [f"### {titles.get(log, log)}", "", *table(found), "", *sentences(found), ""]
+        parts.append("\n".join(lines))
+    return "\n".join(parts)
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """Peers and our models, best test NDCG@10 first, then those with a validation only."""
+    head = ["Model", "NDCG@10", "HR@10", "best validation", "trials", "seeds", "parameters"]
+    lines = [f"| {' | '.join([*head, 'seconds to train'])} |", "|" + "---|" * 8]
+    order = sorted(found["rows"], key=lambda name: -found["rows"][name]["ndcg_at_10"]["mean"])
+    rest = [name for name in found["peers"] if name not in found["rows"]]
+    rest.sort(key=lambda name: -found["peers"][name]["best_validation"])
+    for name in [*order, *rest]:
+        peer, row = found["peers"].get(name, {}), found["rows"].get(name)
+        cells = [f"`{name}`" + ("" if peer else " (ours)")]
+        cells += (
+            [_spread(row["ndcg_at_10"]), _short(row["hit_rate_at_10"]["mean"])] if row else "––"
+        )
+        cells += [_short(peer["best_validation"]), str(peer["trials"])] if peer else "––"
+        cells.append(str(row["num_seeds"] if row else len(peer["seeds"])))
+        has_cost = "parameters" in peer
+        cells.append(f"{peer['parameters']:,}" if has_cost else "–")
+        cells.append(f"{peer['seconds']:,.0f} ({peer['device']})" if has_cost else "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def sentences(found: dict[str, Any], model: str = "xlstm") -> list[str]:
+    """What the tests say of a model and the peers, and which peers are not to be compared."""
+    lines = []
+    for pair in found["pairs"]:
+        others = {pair["better"], pair["worse"]} - {model}
+        if len(others) != 1:
+            continue
+        sign = 1 if pair["better"] == model else -1
+        ends = sorted((sign * pair["low"], sign * pair["high"]))
+        word = "significant" if pair["is_significant"] else "not significant"
+        lines.append(
+            f"- `{model}` minus `{others.pop()}`: {sign * pair['difference']:+.4f} "
+            f"[{ends[0]:+.4f}, {ends[1]:+.4f}], p = {pair['p_holm']:.2g}: {word}."
+        )
+    for name, peer in found["peers"].items():
+        if name not in found["rows"]:
+            lines.append(
+                f"- `{name}`: not through, trials {peer['trials']} (cut off: {peer['cut_off']}), "
+                f"final trainings {len(peer['seeds'])} of {FEWEST_SEEDS}; no comparison."
+            )
+    return lines
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def _spread(estimate: dict[str, Any]) -> str:
+    text = f"{_short(estimate['mean'])} [{_short(estimate['low'])}, {_short(estimate['high'])}]"
+    deviation = estimate["seed_deviation"]
+    return f"{text} ± {_short(deviation)}" if deviation else text
+
+
+def main() -> None:
+    """Keep results from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("step", choices=("keep",))
+    parser.add_argument("folder", type=Path)
+    keep(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    main()

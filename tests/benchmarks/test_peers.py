@@ -1,0 +1,183 @@
+import json
+import math
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.peers import place as places
+from benchmarks.peers.fitting import Rules, fit, read_ranks, write_ranks
+from benchmarks.peers.place import Budget, Place
+from benchmarks.peers.recbole_models import prefixes
+from benchmarks.peers.rectools_models import keep_known, pad_left
+from benchmarks.peers.space import PEERS, draw, peers_of
+from benchmarks.quality_peers import peers_section, sentences, summarise
+from tasks.tuning.space import LEARNING_RATES
+
+
+class Counting:
+    """Its one weight counts epochs."""
+
+    def __init__(self):
+        self.model = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.model.weight)
+
+    def epoch(self):
+        with torch.no_grad():
+            self.model.weight += 1
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(places.PreparedData, "load", lambda folder: None)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "peers.json").write_text("{}")
+    return Place(folder, "recbole-sasrec", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_drawn_settings_lie_in_the_space(name):
+    drawn = draw(optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask(), name)
+    low, high = LEARNING_RATES
+    assert low <= drawn.pop("learning_rate") <= high
+    assert set(drawn) == set(PEERS[name].choices)
+    assert all(value in PEERS[name].choices[setting] for setting, value in drawn.items())
+
+
+def test_unknown_peer_is_refused():
+    with pytest.raises(ValueError, match="expected one of rectools-sasrec"):
+        draw(optuna.create_study().ask(), "bert4rec")
+
+
+def test_every_family_has_two_models_but_the_blocks():
+    assert [len(peers_of(family)) for family in ("rectools", "recbole", "xlstm")] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "rules", "expected"),
+    [
+        pytest.param(
+            [0.1, 0.3, 0.2, 0.2, 0.9], Rules(5, 2), (0.3, 2, 4, "patience"), id="patience"
+        ),
+        pytest.param([0.1, 0.2, 0.3], Rules(3, 2), (0.3, 3, 3, "max_epochs"), id="max-epochs"),
+        pytest.param([0.1, 0.2], Rules(9, 2, until=0.0), (0.1, 1, 1, "time"), id="time"),
+    ],
+)
+def test_fit_ends_by_its_rules_and_leaves_the_best_weights(values, rules, expected):
+    training, left = Counting(), iter(values)
+    fitted = fit(training, lambda: next(left), rules)
+    assert (fitted.value, fitted.best_epoch, fitted.epochs, fitted.stopped) == expected
+    assert training.model.weight.item() == expected[1]
+
+
+def test_fit_passes_on_what_ends_a_hopeless_training():
+    def tell(epoch, value):
+        raise optuna.TrialPruned
+
+    with pytest.raises(optuna.TrialPruned):
+        fit(Counting(), lambda: 0.1, Rules(3, 3), tell)
+
+
+def test_kept_ranks_come_back_and_deep_ones_become_one_below_the_cutoffs():
+    ranks = np.array([1, 10, 20, 21, 5000])
+    assert read_ranks(write_ranks(ranks)).tolist() == [1, 10, 20, 21, 21]
+
+
+def test_prefixes_are_every_event_but_the_first_with_what_came_before():
+    at, lengths = prefixes(np.array([0, 3, 4, 6]), max_len=1)
+    assert at.tolist() == [1, 2, 5]
+    assert lengths.tolist() == [1, 1, 1]
+
+
+def test_histories_are_padded_left_after_unknown_items_are_left_out():
+    ids = torch.tensor([[4, 9, 5, 0], [6, 7, 8, 9]])
+    is_known = (ids != 0) & (ids != 9)
+    kept = keep_known(ids, is_known)
+    padded = pad_left(kept, is_known.sum(1), 3)
+    assert padded.tolist() == [[0, 4, 5], [6, 7, 8]]
+    assert pad_left(kept, is_known.sum(1), 2).tolist() == [[4, 5], [7, 8]]
+
+
+def test_no_more_trials_are_begun_than_asked_for(place):
+    budget = Budget(trials=2, seeds=1, search_until=math.inf, until=math.inf)
+    assert place.next_trial(budget) is not None
+    assert place.next_trial(budget) is not None
+    assert place.next_trial(budget) is None
+
+
+def test_seeds_wait_for_the_search_and_are_given_out_once(place):
+    budget = Budget(trials=1, seeds=2, search_until=math.inf, until=math.inf)
+    trial, _ = place.next_trial(budget)
+    assert place.next_seed(budget) is None
+    place.study().tell(trial, 0.5)
+    assert [place.next_seed(budget) for _ in range(3)] == [0, 1, None]
+    assert not place.may_go_on(budget)
+
+
+def test_a_search_out_of_time_needs_some_trials_for_final_trainings(place, monkeypatch):
+    monkeypatch.setattr(places, "FEWEST_TRIALS", 2)
+    over = Budget(trials=9, seeds=1, search_until=0.0, until=math.inf)
+    for value in (0.1, 0.2):
+        assert place.next_seed(over) is None
+        trial = place.study().ask()
+        place.study().tell(trial, value)
+    assert place.next_trial(over) is None
+    assert place.next_seed(over) == 0
+
+
+def test_a_peer_that_keeps_failing_is_given_up(place):
+    budget = Budget(trials=9, seeds=1, search_until=math.inf, until=math.inf)
+    for _ in range(places.MOST_FAILURES):
+        assert place.next_trial(budget) is not None
+        place.write("errors", {"error": "broken"})
+    assert place.next_trial(budget) is None
+    assert not place.may_go_on(budget)
+
+
+def make_found():
+    trials = [
+        {"val": 0.2, "ended": "patience", "settings": {"dropout": 0.1}, "seconds": 1.0},
+        {"val": 0.3, "ended": "time", "settings": {"dropout": 0.2}, "seconds": 2.0},
+        {"val": None, "ended": "failed", "settings": {}, "seconds": 0.5},
+    ]
+    estimate = {"mean": 0.1, "low": 0.08, "high": 0.12, "seed_deviation": 0.01}
+    row = {"num_seeds": 5, "num_users": 9, "ndcg_at_10": estimate, "hit_rate_at_10": estimate}
+    pair = {"better": "rectools-hstu", "worse": "xlstm", "difference": 0.02, "p_holm": 0.01}
+    peers = {"rectools-hstu": summarise(trials, []), "recbole-sasrec": summarise(trials, [])}
+    return {
+        "peers": peers,
+        "rows": {"xlstm": row, "rectools-hstu": row},
+        "pairs": [{**pair, "low": 0.01, "high": 0.03, "is_significant": True}],
+    }
+
+
+def test_a_summary_counts_trials_with_a_result_and_keeps_the_best():
+    found = make_found()["peers"]["recbole-sasrec"]
+    assert (found["trials"], found["cut_off"], found["best_validation"]) == (2, 1, 0.3)
+    assert found["settings"] == {"dropout": 0.2}
+    assert "ranks" not in found
+
+
+def test_a_peer_that_is_ahead_is_said_to_be_and_an_unfinished_one_is_not_compared():
+    lines = sentences(make_found())
+    assert lines[0].startswith("- `xlstm` minus `rectools-hstu`: -0.0200 [-0.0300, -0.0100]")
+    assert "`recbole-sasrec`: not through, trials 2 (cut off: 1), final" in lines[1]
+
+
+def test_the_section_shows_ours_and_peers_and_is_empty_without_any():
+    text = peers_section({"mine": make_found()}, {"mine": "A log"})
+    assert "### A log" in text
+    assert "| `xlstm` (ours) | .1000 [.0800, .1200] ± .0100 | .1000 | – | – | 5 | – | – |" in text
+    assert "| `recbole-sasrec` | – | – | .3000 | 2 | 0 | – | – |" in text
+    assert peers_section({}, {}) == ""
+
+
+def test_kept_files_hold_one_rank_per_test_user(repository):
+    for path in sorted((repository / "benchmarks/results/quality/peers").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for name, row in found["rows"].items():
+            for text in found["peers"].get(name, {}).get("ranks", []):
+                assert len(text) == row["num_users"]
