@@ -121,7 +121,7 @@ def run_seed(place: Place, seed: int, device: torch.device, budget: Budget) -> N
     counted = len(study.get_trials(deepcopy=False, states=COUNTED))
     best = study.best_trial
     settings = draw(optuna.trial.FixedTrial(best.params), place.name)
-    checkpoints = place.out / "state" / f"{place.key}-{seed}"
+    checkpoints = place.out / "state" / f"{place.key}-{best.number}-{seed}"
     training, fitted = run_training(
         place, settings, seed, device, budget.until, lambda epoch, value: None, checkpoints
     )
