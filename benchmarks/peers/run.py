@@ -4,13 +4,19 @@ Here, in this project's environment, what the packages need of finished runs::
 
     python -m benchmarks.peers.run pack movielens-100k movietweetings --to carry
 
-There, on a machine with GPUs, where ``--site`` names a folder with RecTools, RecBole, the `xlstm`
-package and Optuna (``pip install --target``), or nothing when they are installed::
+There, beside this project's code, torch and Optuna, with an environment for each package::
 
+    pip install --no-deps --target rt rectools==0.19.0 pm-implicit==0.7.3 pandas==2.3.3 pytz \\
+        attrs typeguard pytorch-lightning==2.5.2 lightning-utilities torchmetrics tqdm
+    pip install --no-deps --target rb recbole==1.2.1 colorlog colorama tabulate texttable thop \\
+        tensorboard tensorboard-data-server absl-py grpcio markdown werkzeug
+    pip install --no-deps --target xl xlstm==2.0.6
     python -m benchmarks.peers.run work carry/movielens-100k carry/movietweetings --to out \\
-        --workers rectools=6,recbole=6,xlstm=8 --gpus 2 --seconds 400
+        --site rectools=rt,recbole=rb,xlstm=xl --workers rectools=6,recbole=6,xlstm=8 \\
+        --gpus 2 --seconds 400
 
-The same command goes on where it was stopped. What it leaves, one JSON object a line:
+``--site DIR`` names one folder for all. The same command goes on where it was stopped. What it
+leaves, one JSON object a line:
 ``trials-*.jsonl``, ``seeds-*.jsonl`` (with the rank of every test user) and ``errors-*.jsonl``.
 ``python -m benchmarks.quality_peers keep out`` takes them from there.
 """
@@ -30,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ON_PROCESSOR = ("xlstm",)
 """Families that train on the processor: the package's sLSTM is a loop of small operations, which a
 GPU that many processes share does no sooner."""
+ANY = ""
+"""Every family."""
 SEARCH_SHARE = 0.75
 """Share of the seconds after which no new trial begins."""
 
@@ -51,6 +59,21 @@ def pack(names: list[str], target: Path) -> None:
             "batch_size": shared["batch_size"],
         }
         (folder / "peers.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def read_sites(text: str) -> dict[str, str]:
+    """Folders of packages by family.
+
+    >>> read_sites("rectools=/a,recbole=/b")
+    {'rectools': '/a', 'recbole': '/b'}
+    >>> read_sites("/a")
+    {'': '/a'}
+    """
+    found = {}
+    for piece in filter(None, text.split(",")):
+        family, _, folder = piece.rpartition("=")
+        found[family or ANY] = str(Path(folder).resolve())
+    return found
 
 
 def reopen(out: Path) -> None:
@@ -78,7 +101,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start one process of a family on a GPU of its turn, or on the processor."""
     has_gpu = options.gpus > 0 and family not in ON_PROCESSOR
-    site = [str(options.site)] if options.site else []
+    site = [folder for name, folder in options.site.items() if name in (family, ANY)]
     path = os.pathsep.join([str(ROOT), *site, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {
         **os.environ,
@@ -129,7 +152,7 @@ def main() -> None:
     parser.add_argument("step", choices=("pack", "work"))
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--site", type=Path)
+    parser.add_argument("--site", default="", help="folders of packages, see above")
     parser.add_argument("--workers", default="rectools=1,recbole=1,xlstm=1")
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"))
@@ -141,9 +164,8 @@ def main() -> None:
         pack(options.folders, options.to)
         return
     options.to = options.to.resolve()
-    if options.site:
-        options.site = options.site.resolve()
-        sys.path.insert(0, str(options.site))
+    options.site = read_sites(options.site)
+    sys.path[:0] = options.site.values()
     options.folders = [Path(folder).resolve() for folder in options.folders]
     supervise(options)
 

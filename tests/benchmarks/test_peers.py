@@ -12,6 +12,7 @@ from benchmarks.peers.fitting import Rules, fit, read_ranks, write_ranks
 from benchmarks.peers.place import Budget, Place
 from benchmarks.peers.recbole_models import prefixes
 from benchmarks.peers.rectools_models import keep_known, pad_left
+from benchmarks.peers.run import read_sites, reopen
 from benchmarks.peers.space import PEERS, draw, peers_of
 from benchmarks.quality_peers import peers_section, sentences, summarise
 from tasks.tuning.space import LEARNING_RATES
@@ -135,6 +136,30 @@ def test_a_peer_that_keeps_failing_is_given_up(place):
         place.write("errors", {"error": "broken"})
     assert place.next_trial(budget) is None
     assert not place.may_go_on(budget)
+
+
+def test_a_stopped_search_goes_on_with_what_it_left_running(place):
+    budget = Budget(trials=1, seeds=2, search_until=math.inf, until=math.inf)
+    place.next_trial(budget)
+    reopen(place.out)
+    trial, _ = place.next_trial(budget)
+    place.study().tell(trial, 0.5)
+    assert [place.next_seed(budget) for _ in range(2)] == [0, 1]
+    place.write("seeds", {"seed": 1})
+    reopen(place.out)
+    assert [place.next_seed(budget) for _ in range(2)] == [0, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "families"),
+    [
+        pytest.param("", [], id="none"),
+        pytest.param("a", [""], id="one-for-all"),
+        pytest.param("rectools=a,recbole=b", ["rectools", "recbole"], id="by-family"),
+    ],
+)
+def test_folders_of_packages_are_named_by_family(text, families):
+    assert list(read_sites(text)) == families
 
 
 def make_found():
