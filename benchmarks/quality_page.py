@@ -147,6 +147,18 @@ def peer_verdict(run: Run, model: str = "xlstm") -> str:
     return f"- Aim, {aim}: {word}."
 
 
+def difference(pair: dict[str, Any], model: str) -> str:
+    """One paired test as a line: how far a model is ahead of the other one of the pair."""
+    (other,) = {pair["better"], pair["worse"]} - {model}
+    sign = 1 if pair["better"] == model else -1
+    ends = sorted((sign * pair["low"], sign * pair["high"]))
+    word = "significant" if pair["is_significant"] else "not significant"
+    return (
+        f"- `{model}` minus `{other}`: {sign * pair['difference']:+.4f} "
+        f"[{ends[0]:+.4f}, {ends[1]:+.4f}], p = {pair['p_holm']:.2g}: {word}."
+    )
+
+
 def sentences(run: Run, model: str = "xlstm") -> list[str]:
     """How a model compares with every other neural model on the same users."""
     lines = []
@@ -154,13 +166,7 @@ def sentences(run: Run, model: str = "xlstm") -> list[str]:
         others = {pair["better"], pair["worse"]} - {model}
         if len(others) != 1 or not others <= {"gru", "lstm", "sasrec"}:
             continue
-        sign = 1 if pair["better"] == model else -1
-        ends = sorted((sign * pair["low"], sign * pair["high"]))
-        word = "significant" if pair["is_significant"] else "not significant"
-        lines.append(
-            f"- `{model}` minus `{others.pop()}`: {sign * pair['difference']:+.4f} "
-            f"[{ends[0]:+.4f}, {ends[1]:+.4f}], p = {pair['p_holm']:.2g}: {word}."
-        )
+        lines.append(difference(pair, model))
     return lines
 
 

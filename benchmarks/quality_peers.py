@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality_page import difference
+
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "benchmarks" / "results" / "quality" / "peers"
 OWN = ("gru", "lstm", "sasrec", "xlstm")
@@ -190,13 +192,7 @@ def sentences(found: dict[str, Any], model: str = "xlstm") -> list[str]:
         others = {pair["better"], pair["worse"]} - {model}
         if len(others) != 1:
             continue
-        sign = 1 if pair["better"] == model else -1
-        ends = sorted((sign * pair["low"], sign * pair["high"]))
-        word = "significant" if pair["is_significant"] else "not significant"
-        lines.append(
-            f"- `{model}` minus `{others.pop()}`: {sign * pair['difference']:+.4f} "
-            f"[{ends[0]:+.4f}, {ends[1]:+.4f}], p = {pair['p_holm']:.2g}: {word}."
-        )
+        lines.append(difference(pair, model))
     for name, peer in found["peers"].items():
         if name not in found["rows"]:
             lines.append(
