@@ -1,8 +1,8 @@
 """The mLSTM block over whole sequences in one compiled pass forward and one backward.
 
-Of what stands between the block's input and output, only the up-projection, the cell's outputs and
-its memory at the borders of the chunks are kept; the rest is computed again in the backward pass,
-sample by sample, in the processor's caches.
+Of what stands between the block's input and output, only the up-projection, the gates, the cell's
+outputs and its memory at the borders of the chunks are kept; the rest is computed again in the
+backward pass, sample by sample, in the processor's caches.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def _forward(
     B, S, _, C, NH, _, _, chunks, *_ = sizes
     DH = C // NH
     saved = (
-        *(x.new_empty(B, S, 2 * C), x.new_empty(B, S, C), x.new_empty(B, S, NH)),
+        *(x.new_empty(B, S, 2 * C), x.new_empty(B, S, C)),
+        *(x.new_empty(B, S, NH), x.new_empty(B, S, 2 * NH)),
         *(x.new_empty(B, chunks - 1, NH, DH, DH), x.new_empty(B, chunks - 1, NH, DH)),
         x.new_empty(B, chunks, NH, dtype=torch.float64),
     )

@@ -117,12 +117,13 @@ def mlstm_weights(block: MLSTMBlock) -> Weights | None:
     )
 
 
-def slstm_weights(block: SLSTMBlock) -> Weights | None:
+def slstm_weights(block: SLSTMBlock, *, feed_forward: bool = True) -> Weights | None:
     """Weights of a published sLSTM block as its kernels take them, None if it is another one.
 
     Norm, taps and bias of the convolution, gates that read it and gates that don't, recurrent
     weight and bias, norm after the cell, norm, up- and down-projection of the feed-forward layer;
-    None among them where a part was left out.
+    None among them where a part was left out. The last three only matter with ``feed_forward``,
+    and are None without.
     """
     parts = block._modules
     gates = [parts.get(name) for name in ("convolved_gates", "raw_gates")]
@@ -138,10 +139,11 @@ def slstm_weights(block: SLSTMBlock) -> Weights | None:
         _conv(parts.get("conv")),
         _merge(parts["head_merge"]),
     )
-    inner = feed_forward_weights(parts.get("feed_forward_norm"), parts.get("feed_forward"))
+    layer = parts.get("feed_forward") if feed_forward else None
+    inner = feed_forward_weights(parts.get("feed_forward_norm"), layer)
     if norm is None or conv is None or merge is None or inner is None:
         return None
-    if parts.get("feed_forward") is not None and is_dropping(parts["feed_forward"]):
+    if layer is not None and is_dropping(layer):
         return None
     return (
         *norm,

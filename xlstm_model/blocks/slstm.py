@@ -17,6 +17,7 @@ from xlstm_model.blocks.checks import (
     zero_padding,
 )
 from xlstm_model.blocks.compiled_feed_forward import feed_forward_pass
+from xlstm_model.blocks.compiled_slstm import slstm_block_pass
 from xlstm_model.blocks.compiled_steps import slstm_block_step
 from xlstm_model.blocks.head_merge import HeadMerge
 from xlstm_model.blocks.recurrence import Gate, SLSTMCellName, SLSTMRecurrence
@@ -198,13 +199,34 @@ class SLSTMBlock(nn.Module):
     ) -> tuple[Tensor, SLSTMBlockState]:
         """Map a whole sequence; see ``SequenceModel.forward``."""
         check_input(x, self.embedding_dim, mask)
+        found = slstm_block_pass(self, x, mask, state) if type(self) is SLSTMBlock else None
+        if found is not None:
+            y, conv, *cell = found
+            state = SLSTMBlockState(SLSTMState(*cell), conv)
+            return zero_padding(self._second_half(y), mask), state
         x = zero_padding(x, mask)
+        h, conv, cell = self.cell_outputs(x, mask, state)
+        return zero_padding(self._output(x, h), mask), SLSTMBlockState(cell, conv)
+
+    def cell_outputs(
+        self, x: Tensor, mask: Tensor | None, state: SLSTMBlockState | None
+    ) -> tuple[Tensor, Tensor, SLSTMState]:
+        """The cell and what stands before it, layer by layer.
+
+        Args:
+            x: (B, S, D), 0 at padding.
+            mask: Bool (B, S), True = real.
+            state: Before the sequence.
+
+        Returns:
+            The cell's outputs (B, S, NH, DH), the convolution's next state and the cell's.
+        """
         inner = self.norm(x)
         mixed, conv = conv_silu(self.conv, inner, mask, None if state is None else state.conv)
         h, cell = self.recurrence(
             self._gates(inner, mixed), mask=mask, state=None if state is None else state.cell
         )
-        return zero_padding(self._output(x, h), mask), SLSTMBlockState(cell, conv)
+        return h, conv, cell
 
     def step(self, x: Tensor, state: SLSTMBlockState) -> tuple[Tensor, SLSTMBlockState]:
         """Map one position (B, D); see ``SequenceModel.step``."""
@@ -233,7 +255,9 @@ class SLSTMBlock(nn.Module):
 
     def _output(self, x: Tensor, h: Tensor) -> Tensor:
         y = self.dropout(self.head_merge(h))
-        y = x + y if self.residual else y
+        return self._second_half(x + y if self.residual else y)
+
+    def _second_half(self, y: Tensor) -> Tensor:
         if self.feed_forward is None:
             return y
         found = feed_forward_pass(self, y) if type(self) is SLSTMBlock else None

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-INTERFACE_VERSION = 7
+INTERFACE_VERSION = 8
 """Version of the entry points this module calls."""
 
 LIBRARY_PATTERN = "_kernels*.so"

@@ -16,18 +16,24 @@ static inline float inner_product(const float* a, const float* b, int64_t width)
   return sum(total);
 }
 
-// Norm of groups of a row (or the row as it is without a scale), times 1 + scale.
-static void normalize(int64_t groups, int64_t width, const float* x, const float* scale, double eps,
-                      float* y) {
+template <bool WHOLE>
+static inline void normalize_groups(int64_t groups, int64_t width, const float* x,
+                                    const float* scale, double eps, float* y) {
   for (int64_t g = 0; g < groups; ++g, x += width, y += width, scale += scale ? width : 0) {
-    const Moments m = scale ? moments(x, width, eps) : Moments{0.0f, 1.0f};
+    const Moments m = scale ? moments<WHOLE>(x, width, eps) : Moments{0.0f, 1.0f};
     for (int64_t d = 0; d < width; d += VL) {
-      const int count = lanes(width - d);
+      const int count = WHOLE ? VL : lanes(width - d);
       const Vec value = load(x + d, count);
       store(y + d, scale ? (value - m.mean) * m.inverse * (1.0f + load(scale + d, count)) : value,
             count);
     }
   }
+}
+
+// Norm of groups of a row (or the row as it is without a scale), times 1 + scale.
+static void normalize(int64_t groups, int64_t width, const float* x, const float* scale, double eps,
+                      float* y) {
+  (width % VL ? normalize_groups<false> : normalize_groups<true>)(groups, width, x, scale, eps, y);
 }
 
 // SiLU of the convolution of one sample's newest position, and the convolution's next state.

@@ -9,6 +9,7 @@
 #include "mlstm_block_backward.h"
 #include "mlstm_forward.h"
 #include "slstm.h"
+#include "slstm_block_backward.h"
 
 namespace ISA {
 
@@ -18,6 +19,7 @@ const Functions functions = {VL,           mlstm_forward, mlstm_backward,
                              mix_forward,   mix_backward,  mlstm_step,
                              slstm_step,    merge_forward, merge_backward,
                              mlstm_block_step, mlstm_block_forward, mlstm_block_backward,
-                             feed_forward,  feed_forward_backward, slstm_block_step};
+                             feed_forward,  feed_forward_backward,
+                             slstm_block_forward, slstm_block_backward, slstm_block_step};
 
 }  // namespace ISA

@@ -36,7 +36,7 @@ static const Functions* chosen = choose(16);
                    int64_t first, int64_t last, [[maybe_unused]] int64_t part)
 
 // Version of these entry points; the caller refuses a library of another one.
-EXPORT int32_t xlstm_interface_version() { return 7; }
+EXPORT int32_t xlstm_interface_version() { return 8; }
 
 // Restricts the vectors to at most `widest` floats; returns the width in use. For tests.
 EXPORT int32_t xlstm_restrict_vectors(int32_t widest) {
@@ -190,6 +190,10 @@ ENTRY(xlstm_mlstm_block_step) {
       {as<float>(p[20]), as<float>(p[21]), as<float>(p[22]), as<float>(p[23])});
 }
 
+static SlstmBlockState slstm_state(void** p) {
+  return {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<float>(p[3]), as<float>(p[4])};
+}
+
 // The same with SlstmBlockWeights and SlstmBlockState.
 ENTRY(xlstm_slstm_block_step) {
   const SlstmBlockWeights weights = {
@@ -197,10 +201,40 @@ ENTRY(xlstm_slstm_block_step) {
       as<float>(p[4]), as<float>(p[5]), as<float>(p[6]), as<float>(p[7]),
       as<float>(p[8]), as<float>(p[9]), as<float>(p[10])};
   chosen->slstm_block_step(
-      block_step(s, numbers), first, last, weights, as<float>(p[11]),
-      {as<float>(p[12]), as<float>(p[13]), as<float>(p[14]), as<float>(p[15]), as<float>(p[16])},
-      as<float>(p[17]),
-      {as<float>(p[18]), as<float>(p[19]), as<float>(p[20]), as<float>(p[21]), as<float>(p[22])});
+      block_step(s, numbers), first, last, weights, as<float>(p[11]), slstm_state(p + 12),
+      as<float>(p[17]), slstm_state(p + 18));
+}
+
+static SlstmBlockShape slstm_block_shape(const int64_t* s, const double* n) {
+  return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], n[0], n[1]};
+}
+
+// Without the feed-forward layer.
+static SlstmBlockWeights slstm_block_weights(void** p) {
+  return {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<float>(p[3]), as<float>(p[4]),
+          as<float>(p[5]), as<float>(p[6]), as<float>(p[7]), nullptr,         nullptr,
+          nullptr};
+}
+
+static SlstmBlockSaved slstm_block_saved(void** p) {
+  return {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<float>(p[3]), as<float>(p[4])};
+}
+
+// sizes, numbers: the fields of SlstmBlockShape. pointers: those of SlstmBlockWeights up to the merge,
+// then x, mask, the start as SlstmBlockState, SlstmBlockSaved, y and the end as SlstmBlockState.
+ENTRY(xlstm_slstm_block_forward) {
+  chosen->slstm_block_forward(slstm_block_shape(s, numbers), first, last, slstm_block_weights(p),
+                              as<float>(p[8]), as<uint8_t>(p[9]), slstm_state(p + 10),
+                              as<float>(p[20]), slstm_state(p + 21), slstm_block_saved(p + 15));
+}
+
+// As the forward up to SlstmBlockSaved, then the gradients of y and x and the sums of the weights';
+// the last size is that of one part's sums.
+ENTRY(xlstm_slstm_block_backward) {
+  chosen->slstm_block_backward(slstm_block_shape(s, numbers), first, last, slstm_block_weights(p),
+                               as<float>(p[8]), as<uint8_t>(p[9]), slstm_state(p + 10),
+                               slstm_block_saved(p + 15), as<float>(p[20]), as<float>(p[21]),
+                               as<float>(p[22]) + part * s[9]);
 }
 
 static MlstmBlockShape block_shape(const int64_t* s, const double* n) {
@@ -212,8 +246,8 @@ static MlstmBlockState block_state(void** p) {
 }
 
 static MlstmBlockSaved block_saved(void** p) {
-  return {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]),
-          as<float>(p[3]), as<float>(p[4]), as<double>(p[5])};
+  return {as<float>(p[0]), as<float>(p[1]), as<float>(p[2]), as<float>(p[3]),
+          as<float>(p[4]), as<float>(p[5]), as<double>(p[6])};
 }
 
 // sizes, numbers: the fields of MlstmBlockShape. pointers: those of MlstmBlockWeights, then x, mask,
@@ -221,7 +255,7 @@ static MlstmBlockSaved block_saved(void** p) {
 ENTRY(xlstm_mlstm_block_forward) {
   chosen->mlstm_block_forward(block_shape(s, numbers), first, last, mlstm_block_weights(p),
                               as<float>(p[14]), as<uint8_t>(p[15]), block_state(p + 16),
-                              as<float>(p[26]), block_state(p + 27), block_saved(p + 20));
+                              as<float>(p[27]), block_state(p + 28), block_saved(p + 20));
 }
 
 // As the forward up to MlstmBlockSaved, then the gradients of y and x and the sums of the weights';
@@ -229,8 +263,8 @@ ENTRY(xlstm_mlstm_block_forward) {
 ENTRY(xlstm_mlstm_block_backward) {
   chosen->mlstm_block_backward(block_shape(s, numbers), first, last, mlstm_block_weights(p),
                                as<float>(p[14]), as<uint8_t>(p[15]), block_state(p + 16),
-                               block_saved(p + 20), as<float>(p[26]), as<float>(p[27]),
-                               as<float>(p[28]) + part * s[11]);
+                               block_saved(p + 20), as<float>(p[27]), as<float>(p[28]),
+                               as<float>(p[29]) + part * s[11]);
 }
 
 // sizes, numbers: the fields of FeedForwardShape. pointers: those of FeedForwardWeights, x, y.

@@ -13,18 +13,13 @@ namespace ISA {
 
 static const int64_t TILE = 64, MAX_TAPS = 8;
 
-// Each lane l gets lane (l & ~3) + ((l + J) & 3): the others of its group of four, in turn.
 template <int J>
-static inline Vec rotate(Vec x) {
-#if defined(__clang__)
-  Vec y;
-  for (int l = 0; l < VL; ++l) y[l] = x[(l & ~3) | ((l + J) & 3)];
-  return y;
-#else
-  IVec lanes;
-  for (int l = 0; l < VL; ++l) lanes[l] = (l & ~3) | ((l + J) & 3);
-  return __builtin_shuffle(x, lanes);
-#endif
+struct Rotated {  // within groups of four lanes
+  static constexpr int at(int l) { return (l & ~3) | ((l + J) & 3); }
+};
+template <int J>
+SMALL Vec rotate(Vec x) {
+  return shuffled<Rotated<J>>(x, x);
 }
 
 // Four coefficients per channel: a 4 x 4 matrix per group, as factors of the rotations.

@@ -115,7 +115,7 @@ static void read_backward(const MlstmShape& z, const Chunk& x, int64_t count, co
 static void scatter(const float* from, int64_t width, int64_t count, int64_t D, int64_t stride,
                     float* to) {
   for (int64_t t = 0; t < count; ++t)
-    std::memcpy(to + t * stride, from + t * width, sizeof(float) * D);
+    copy(D, from + t * width, to + t * stride);
 }
 
 // One chunk; returns whether a gradient of the memory before it is in `work`.

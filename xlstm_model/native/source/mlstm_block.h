@@ -9,6 +9,7 @@
 #include <initializer_list>
 
 #include "block_step.h"
+#include "mixing_chunk.h"
 
 namespace ISA {
 
@@ -29,20 +30,20 @@ static MlstmShape cell_of(const MlstmBlockShape& z, int64_t count, bool reads) {
 
 // What the block computes of one chunk before the cell.
 struct Front {
-  float *x, *normed;           // (length, D): input; normalised and scaled
-  float *mixed, *q, *k, *v;    // (length, C)
-  float *gates, *sums;         // (length, 2 NH); room for mix_tile
+  const float* x;              // (count, D)
+  float *room, *normed;        // (length, D): for rows of x; normalised and scaled
+  MixedRows rows;              // (length, C), the slope only for the backward pass
   double *log_i, *log_f;       // (NH, count)
-  Front(const MlstmBlockShape& z, Scratch& scratch) {
-    for (float** part : {&x, &normed}) *part = scratch.take(z.length * z.D);
-    for (float** part : {&mixed, &q, &k, &v}) *part = scratch.take(z.length * z.C);
-    gates = scratch.take(z.length * 2 * z.NH);
-    sums = scratch.take(TILE * 2 * z.NH * VL);
+  Front(const MlstmBlockShape& z, Scratch& scratch, bool slopes) {
+    for (float** part : {&room, &normed}) *part = scratch.take(z.length * z.D);
+    for (float** part : {&rows.mixed, &rows.q, &rows.k, &rows.v})
+      *part = scratch.take(z.length * z.C);
+    rows.slope = slopes ? scratch.take(z.length * z.C) : nullptr;
     for (double** part : {&log_i, &log_f})
       *part = reinterpret_cast<double*>(scratch.take(2 * z.length * z.NH));
   }
   static int64_t size(const MlstmBlockShape& z) {
-    return z.length * (2 * z.D + 4 * z.C + 6 * z.NH) + TILE * 2 * z.NH * VL + 256;
+    return z.length * (2 * z.D + 5 * z.C + 4 * z.NH) + 256;
   }
 };
 
@@ -61,38 +62,31 @@ struct Sample {
   }
 };
 
-// The rows of a chunk of (B, S, D), one after another.
-static void gather_rows(const MlstmBlockShape& z, const Sample& s, int64_t start, int64_t count,
-                        const float* from, float* to) {
-  for (int64_t t = 0; t < count; ++t)
-    std::memcpy(to + t * z.D, from + (s.b * z.S + s.position[start + t]) * z.D,
-                sizeof(float) * z.D);
+// A chunk's rows of (B, S, D), one after another: where they stand if nothing is between them.
+template <class Float>
+static Float* dense_rows(const MlstmBlockShape& z, const Sample& s, int64_t start, int64_t count,
+                         Float* whole, Float* otherwise) {
+  const int64_t* at = s.position + start;
+  return at[count - 1] - at[0] == count - 1 ? whole + (s.b * z.S + at[0]) * z.D : otherwise;
+}
+static const float* gather_rows(const MlstmBlockShape& z, const Sample& s, int64_t start,
+                                int64_t count, const float* from, float* room) {
+  const float* rows = dense_rows<const float>(z, s, start, count, from, room);
+  for (int64_t t = 0; rows == room && t < count; ++t)
+    copy(z.D, from + (s.b * z.S + s.position[start + t]) * z.D, room + t * z.D);
+  return rows;
 }
 static void scatter_rows(const MlstmBlockShape& z, const Sample& s, int64_t start, int64_t count,
-                         const float* from, float* to) {
-  for (int64_t t = 0; t < count; ++t)
-    std::memcpy(to + (s.b * z.S + s.position[start + t]) * z.D, from + t * z.D,
-                sizeof(float) * z.D);
+                         const float* rows, const float* room, float* to) {
+  for (int64_t t = 0; rows == room && t < count; ++t)
+    copy(z.D, room + t * z.D, to + (s.b * z.S + s.position[start + t]) * z.D);
 }
 
-// Convolution, q, k, v and the gates' logarithms of one chunk from the sample's rows (real, 2 C).
-static void mix_chunk(const MlstmBlockShape& z, const Rows& rows, const Packed& w, int64_t start,
-                      int64_t count, Front& f) {
-  const MixShape mix = mix_of(z);
-  const MixOutputs out = {f.mixed, f.q, f.k, f.v, f.gates};
-  for (int64_t i = 0; i < count * mix.gates; ++i) f.gates[i] = w.gate_bias[i % mix.gates];
-  for (int64_t r0 = start; r0 < start + count; r0 += TILE) {
-    const int64_t r1 = start + count - r0 < TILE ? start + count : r0 + TILE;
-    std::memset(f.sums, 0, sizeof(float) * (r1 - r0) * mix.gates * VL);
-    for (int64_t c = 0; c < z.C; c += VL)
-      mix_tile(mix, rows, w, out, -start * z.C, r0, r1, c, lanes(z.C - c), f.sums);
-    for (int64_t r = r0; r < r1; ++r)
-      for (int64_t g = 0; g < mix.gates; ++g)
-        f.gates[(r - start) * mix.gates + g] += sum(load(f.sums + ((r - r0) * mix.gates + g) * VL));
-  }
-  for (int64_t t = 0; t < count; ++t)
+// Logarithms of a chunk's gates (count, 2 NH).
+static void open_gates(const MlstmBlockShape& z, int64_t count, const float* gates, Front& f) {
+  for (int64_t t = 0; t < count; ++t, gates += 2 * z.NH)
     for (int64_t head = 0; head < z.NH; ++head) {
-      const double i = f.gates[t * mix.gates + head], o = f.gates[t * mix.gates + z.NH + head];
+      const double i = gates[head], o = gates[z.NH + head];
       f.log_i[head * count + t] = z.sigmoid ? log_sigmoid(i) : i;
       f.log_f[head * count + t] = log_sigmoid(o);
     }
@@ -123,6 +117,7 @@ struct BlockForward {
   const MlstmBlockShape& z;
   const MlstmBlockWeights& w;
   Packed mix;
+  FoldedGates folded;
   float *up, *down, *scale;        // matrices in panels; 1 + weight of the heads' norm
   Front front;
   Chunk chunk;
@@ -130,9 +125,11 @@ struct BlockForward {
   int64_t* position;
   int64_t* in_order;               // 0, 1, 2, ...
   double* after;                   // m after a chunk (NH)
-  BlockForward(const MlstmBlockShape& z, const MlstmBlockWeights& w, Scratch& scratch)
-      : z(z), w(w), mix(mix_of(z), scratch), up(scratch.take(panels(z.D, 2 * z.C))),
-        down(scratch.take(panels(z.C, z.D))), scale(scratch.take(z.C)), front(z, scratch),
+  BlockForward(const MlstmBlockShape& z, const MlstmBlockWeights& w, Scratch& scratch,
+               bool slopes = false)
+      : z(z), w(w), mix(mix_of(z), scratch), folded(mix_of(z), scratch),
+        up(scratch.take(panels(z.D, 2 * z.C))), down(scratch.take(panels(z.C, z.D))),
+        scale(scratch.take(z.C)), front(z, scratch, slopes),
         chunk(cell_of(z, z.length, true), scratch) {
     numerator = scratch.take(z.length * chunk.VP);
     merged = scratch.take(z.length * z.C);
@@ -143,14 +140,15 @@ struct BlockForward {
     after = reinterpret_cast<double*>(scratch.take(2 * z.NH));
     for (int64_t t = 0; t < z.S; ++t) in_order[t] = t;
     pack_weights(mix_of(z), w.mix, mix);
+    fold_gates(mix_of(z), mix, folded);
     pack(z.D, 2 * z.C, w.up, 1, z.D, up);
     pack(z.C, z.D, w.down, 1, z.C, down);
     for (int64_t i = 0; w.merge && i < z.C; ++i) scale[i] = 1.0f + w.merge[i];
   }
   static int64_t size(const MlstmBlockShape& z) {
     const int64_t width = padded(z.DH());
-    return Packed::size(mix_of(z)) + panels(z.D, 2 * z.C) + panels(z.C, z.D) + z.C +
-           Front::size(z) + Chunk::size(cell_of(z, z.length, true)) + z.length * (width + z.C) +
+    return Packed::size(mix_of(z)) + FoldedGates::size(mix_of(z)) + panels(z.D, 2 * z.C) +
+           panels(z.C, z.D) + z.C + Front::size(z) + Chunk::size(cell_of(z, z.length, true)) + z.length * (width + z.C) +
            z.NH * (z.DH() + 1) * width + 4 * z.S + 2 * z.NH + 512;
   }
   MergeShape merge_shape(int64_t count) const {
@@ -160,7 +158,7 @@ struct BlockForward {
     return {wide, state + b * (z.taps > 1 ? z.taps - 1 : 0) * z.C, in_order, 2 * z.C, z.taps, z.C};
   }
   void read(const Sample& s, const float* x, int64_t start, int64_t count) {
-    gather_rows(z, s, start, count, x, front.x);
+    front.x = gather_rows(z, s, start, count, x, front.room);
     for (int64_t t = 0; t < count; ++t)
       normalize(1, z.D, front.x + t * z.D, w.norm, z.norm_eps, front.normed + t * z.D);
   }
@@ -168,7 +166,7 @@ struct BlockForward {
   void run_cell(int64_t count, bool reads, double* m, const double* before, float* h,
                 float* denominator) {
     const MlstmShape cell = cell_of(z, count, reads);
-    const MlstmInputs in = {front.q, front.k, front.v, front.log_i, front.log_f, before};
+    const MlstmInputs in = {front.rows.q, front.rows.k, front.rows.v, front.log_i, front.log_f, before};
     for (int64_t head = 0; head < z.NH; ++head) {
       const Place p(cell, head, 0);
       float *own_c = c + head * z.DH() * chunk.VP, *own_n = n + head * chunk.KP;
@@ -224,10 +222,12 @@ static void mlstm_block_forward(const MlstmBlockShape& z, int64_t first, int64_t
     double* after = work.after;
     for (int64_t j = 0; j < s.chunks; ++j) {
       const int64_t r0 = s.start(j), count = s.count(j);
+      float* gates = saved.gates + (b * z.S + r0) * 2 * z.NH;
       work.read(s, x, r0, count);
       packed_product(count, 2 * z.C, z.D, {work.front.normed, z.D, 1}, work.up, wide + r0 * 2 * z.C,
                      2 * z.C, false);
-      mix_chunk(z, rows, work.mix, r0, count, work.front);
+      mix_rows(mix_of(z), rows, work.mix, work.folded, r0, count, work.front.rows, gates);
+      open_gates(z, count, gates, work.front);
       m = borders.m_before(b, j);
       work.run_cell(count, j > 0 || is_given, after, m, h + r0 * z.C,
                     saved.denominator + (b * z.S + r0) * z.NH);
@@ -236,11 +236,12 @@ static void mlstm_block_forward(const MlstmBlockShape& z, int64_t first, int64_t
         std::memcpy(borders.m_before(b, j + 1), after, sizeof(double) * z.NH);
       }
       merge_forward(work.merge_shape(count), 0, count,
-                    {h + r0 * z.C, work.front.mixed, wide + r0 * 2 * z.C + z.C, work.scale, w.skip},
+                    {h + r0 * z.C, work.front.rows.mixed, wide + r0 * 2 * z.C + z.C, work.scale, w.skip},
                     work.merged);
-      packed_product(count, z.D, z.C, {work.merged, z.C, 1}, work.down, work.front.x, z.D,
-                     z.residual != 0);
-      scatter_rows(z, s, r0, count, work.front.x, y);
+      float* out = dense_rows(z, s, r0, count, y, work.front.room);
+      if (z.residual && out != work.front.room) copy(count * z.D, work.front.x, out);
+      packed_product(count, z.D, z.C, {work.merged, z.C, 1}, work.down, out, z.D, z.residual != 0);
+      scatter_rows(z, s, r0, count, out, work.front.room, y);
     }
     work.store_state(end.c + b * z.NH * z.DH() * z.DH(), end.n + b * z.NH * z.DH());
     for (int64_t head = 0; head < z.NH; ++head)

@@ -20,16 +20,14 @@ struct BlockSums {
   }
 };
 
-// Through the norm of each row: from the gradient `up` of its result (count, D), changed to that of
-// its input.
-static void normalize_backward(int64_t count, int64_t D, const float* x, const float* weight,
-                               double eps, float* up, float* grad_weight) {
-  if (!weight) return;
+template <bool WHOLE>
+static void normalize_rows_backward(int64_t count, int64_t D, const float* x, const float* weight,
+                                    double eps, float* up, float* grad_weight) {
   for (int64_t t = 0; t < count; ++t, x += D, up += D) {
-    const Moments m = moments(x, D, eps);
+    const Moments m = moments<WHOLE>(x, D, eps);
     Vec total{}, products{};
     for (int64_t d = 0; d < D; d += VL) {
-      const int n = lanes(D - d);
+      const int n = WHOLE ? VL : lanes(D - d);
       const Vec value = (load(x + d, n) - m.mean) * m.inverse, given = load(up + d, n);
       const Vec into = given * (1.0f + load(weight + d, n));
       store(grad_weight + d, load(grad_weight + d, n) + given * value, n);
@@ -39,11 +37,20 @@ static void normalize_backward(int64_t count, int64_t D, const float* x, const f
     }
     const float mean = sum(total) / float(D), slope = sum(products) / float(D);
     for (int64_t d = 0; d < D; d += VL) {
-      const int n = lanes(D - d);
+      const int n = WHOLE ? VL : lanes(D - d);
       const Vec value = (load(x + d, n) - m.mean) * m.inverse;
       store(up + d, (load(up + d, n) - mean - value * slope) * m.inverse, n);
     }
   }
+}
+
+// Through the norm of each row: from the gradient `up` of its result (count, D), changed to that of
+// its input.
+static void normalize_backward(int64_t count, int64_t D, const float* x, const float* weight,
+                               double eps, float* up, float* grad_weight) {
+  if (!weight) return;
+  (D % VL ? normalize_rows_backward<false> : normalize_rows_backward<true>)(count, D, x, weight, eps,
+                                                                            up, grad_weight);
 }
 
 // Everything the backward pass needs beside what the forward pass works in.
@@ -51,19 +58,21 @@ struct BlockBackward {
   BlockForward forward;
   const MlstmBlockShape& z;
   Packed sums;                       // of the mix
+  FoldedGates of_gates;
   float *up_inner, *up_z, *down;     // matrices in panels, for the gradients of their inputs
-  float *given, *grad_x;             // (length, D)
+  float *given_room, *grad_room;     // (length, D)
   float *merged, *h, *inner, *out;   // (length, C): gradients; inner and out of the up-projection
   float *q, *k, *v, *mixed, *gates;  // (length, C); (length, 2 NH)
   double *log_i, *share, *onward;    // (NH, count); (NH)
-  float *c, *n, *later;              // gradient of all heads' memory; see mix_tile_backward
+  float *c, *n, *later;              // gradient of all heads' memory; see mix_rows_backward
   ChunkGradient cell;
   BlockBackward(const MlstmBlockShape& z, const MlstmBlockWeights& w, Scratch& scratch)
-      : forward(z, w, scratch), z(z), sums(mix_of(z), scratch),
+      : forward(z, w, scratch, true), z(z), sums(mix_of(z), scratch),
+        of_gates(mix_of(z), scratch),
         up_inner(scratch.take(panels(z.C, z.D))), up_z(scratch.take(panels(z.C, z.D))),
         down(scratch.take(panels(z.D, z.C))),
         cell(cell_of(z, z.length, true), forward.chunk, scratch) {
-    for (float** part : {&given, &grad_x}) *part = scratch.take(z.length * z.D);
+    for (float** part : {&given_room, &grad_room}) *part = scratch.take(z.length * z.D);
     for (float** part : {&merged, &h, &inner, &out, &q, &k, &v, &mixed})
       *part = scratch.take(z.length * z.C);
     gates = scratch.take(z.length * 2 * z.NH);
@@ -79,21 +88,22 @@ struct BlockBackward {
   }
   static int64_t size(const MlstmBlockShape& z) {
     const int64_t width = padded(z.DH());
-    return BlockForward::size(z) + Packed::size(mix_of(z)) + 2 * panels(z.C, z.D) +
-           panels(z.D, z.C) + ChunkGradient::size(cell_of(z, z.length, true)) +
+    return BlockForward::size(z) + Packed::size(mix_of(z)) + FoldedGates::size(mix_of(z)) +
+           2 * panels(z.C, z.D) + panels(z.D, z.C) + ChunkGradient::size(cell_of(z, z.length, true)) +
            z.length * (2 * z.D + 8 * z.C + 6 * z.NH) + 2 * z.NH +
            z.NH * (z.DH() + 1) * width + padded(z.C) * MAX_TAPS + 1024;
   }
 
   // Through the cell of one chunk: fills q, k, v and gates.
   void through_cell(const Sample& s, int64_t chunk, const Borders& borders, bool is_given,
-                    const float* own_h, const float* denominator, bool passes) {
+                    const float* own_h, const float* denominator, const float* own_gates,
+                    bool passes) {
     Front& f = forward.front;
     const int64_t count = s.count(chunk), DH = z.DH();
     const bool reads = chunk > 0 || is_given;
     const MlstmShape shape = cell_of(z, count, reads);
     const double* m = borders.m_before(s.b, chunk);
-    const MlstmInputs in = {f.q, f.k, f.v, f.log_i, f.log_f, m};
+    const MlstmInputs in = {f.rows.q, f.rows.k, f.rows.v, f.log_i, f.log_f, m};
     const MlstmMemory memory = {reads ? borders.c_before(s.b, chunk) : nullptr,
                                 reads ? borders.n_before(s.b, chunk) : nullptr};
     const MlstmGradient g = {own_h, h, denominator, nullptr, nullptr, q,       k,
@@ -105,33 +115,13 @@ struct BlockBackward {
                      forward.chunk, cell);
       for (int64_t t = count - 1; t >= 0; --t) {
         onward[head] += share[head * count + t];
-        const double i = f.gates[t * 2 * z.NH + head], o = f.gates[t * 2 * z.NH + z.NH + head];
+        const float* before = own_gates + t * 2 * z.NH + head;
+        const double i = before[0], o = before[z.NH];
         const double into_i = log_i[head * count + t];
         gates[t * 2 * z.NH + head] = float(z.sigmoid ? into_i * open_below(i) : into_i);
         gates[t * 2 * z.NH + z.NH + head] = float(onward[head] * open_below(o));
       }
     }
-  }
-
-  // Through convolution and projections of one chunk: fills inner.
-  void through_mix(const Rows& rows, int64_t start, int64_t count) {
-    const MixShape mix = mix_of(z);
-    const int64_t at = start * z.C;
-    const MixGradient g = {mixed - at,
-                           q - at,
-                           k - at,
-                           v - at,
-                           gates - start * mix.gates,
-                           inner - at,
-                           nullptr,
-                           nullptr};
-    for (int64_t r0 = start + (count - 1) / TILE * TILE; r0 >= start; r0 -= TILE) {
-      const int64_t r1 = start + count - r0 < TILE ? start + count : r0 + TILE;
-      for (int64_t channel = 0; channel < z.C; channel += VL)
-        mix_tile_backward(mix, rows, forward.mix, g, 0, r0, r1, channel, lanes(z.C - channel),
-                          later + channel * MAX_TAPS, sums);
-    }
-    for (int64_t i = 0; i < count * mix.gates; ++i) sums.gate_bias[i % mix.gates] += gates[i];
   }
 };
 
@@ -146,6 +136,7 @@ static void mlstm_block_backward(const MlstmBlockShape& z, int64_t first, int64_
   const Borders borders(z, start, saved);
   const BlockSums sums(z, weights);
   const int64_t C = z.C, D = z.D;
+  const MixShape mix = mix_of(z);
   for (int64_t b = first; b < last; ++b) {
     const Sample s(z, mask, b, forward.position);
     const float *wide = saved.wide + b * z.S * 2 * C, *h = saved.h + b * z.S * C;
@@ -156,27 +147,37 @@ static void mlstm_block_backward(const MlstmBlockShape& z, int64_t first, int64_
     for (int64_t j = s.chunks - 1; j >= 0; --j) {
       const int64_t r0 = s.start(j), count = s.count(j);
       const float *own_wide = wide + r0 * 2 * C, *own_h = h + r0 * C;
+      const float* gates = saved.gates + (b * z.S + r0) * 2 * z.NH;
+      const float* given = gather_rows(z, s, r0, count, grad_y, work.given_room);
+      float* into = dense_rows(z, s, r0, count, grad_x, work.grad_room);
+      MixedRows& front = forward.front.rows;
+      // In one go from far away: columns are read below, which the processor does not foresee.
+      for (int64_t i = 0; i < count * 2 * C; i += 16) __builtin_prefetch(own_wide + i, 0, 2);
+      for (int64_t i = 0; i < count * C; i += 16) __builtin_prefetch(own_h + i, 0, 2);
       forward.read(s, x, r0, count);
-      gather_rows(z, s, r0, count, grad_y, work.given);
-      mix_chunk(z, rows, forward.mix, r0, count, forward.front);
-      packed_product(count, C, D, {work.given, D, 1}, work.down, work.merged, C, false);
+      mix_rows(mix, rows, forward.mix, forward.folded, r0, count, front, nullptr);
+      open_gates(z, count, gates, forward.front);
+      packed_product(count, C, D, {given, D, 1}, work.down, work.merged, C, false);
       merge_backward(forward.merge_shape(count), 0, count,
-                     {own_h, forward.front.mixed, own_wide + C, forward.scale, w.skip},
+                     {own_h, front.mixed, own_wide + C, forward.scale, w.skip},
                      {work.merged, work.h, work.mixed, work.out, sums.merge, forward.merged});
-      product(D, C, count, {work.given, 1, D}, forward.merged, C, sums.down, C, true);
+      product(D, C, count, {given, 1, D}, forward.merged, C, sums.down, C, true);
       work.through_cell(s, j, borders, start.c != nullptr, own_h,
-                        saved.denominator + (b * z.S + r0) * z.NH, j + 1 < s.chunks);
-      work.through_mix(rows, r0, count);
+                        saved.denominator + (b * z.S + r0) * z.NH, gates, j + 1 < s.chunks);
+      mix_rows_backward(mix, rows, forward.mix, forward.folded, r0, count, front, work.gates,
+                        {work.mixed, work.q, work.k, work.v, work.inner}, work.later, work.of_gates,
+                        work.sums);
       product(C, D, count, {work.inner, 1, C}, forward.front.normed, D, sums.up, D, true);
       product(C, D, count, {work.out, 1, C}, forward.front.normed, D, sums.up + C * D, D, true);
-      packed_product(count, D, C, {work.inner, C, 1}, work.up_inner, work.grad_x, D, false);
-      packed_product(count, D, C, {work.out, C, 1}, work.up_z, work.grad_x, D, true);
-      normalize_backward(count, D, forward.front.x, w.norm, z.norm_eps, work.grad_x, sums.norm);
-      for (int64_t i = 0; z.residual && i < count * D; ++i) work.grad_x[i] += work.given[i];
-      scatter_rows(z, s, r0, count, work.grad_x, grad_x);
+      packed_product(count, D, C, {work.inner, C, 1}, work.up_inner, into, D, false);
+      packed_product(count, D, C, {work.out, C, 1}, work.up_z, into, D, true);
+      normalize_backward(count, D, forward.front.x, w.norm, z.norm_eps, into, sums.norm);
+      for (int64_t i = 0; z.residual && i < count * D; ++i) into[i] += given[i];
+      scatter_rows(z, s, r0, count, into, work.grad_room, grad_x);
     }
   }
-  unpack_sums(mix_of(z), work.sums, sums.mix);
+  unfold_gates(mix, forward.mix, work.of_gates, work.sums);
+  unpack_sums(mix, work.sums, sums.mix);
 }
 
 }  // namespace ISA

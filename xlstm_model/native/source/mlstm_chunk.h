@@ -78,11 +78,7 @@ static void weigh(int64_t count, int64_t width, const Factors& f, float* scores,
       if (s <= t) {
         const Vec exponent = (load(f.high + s) - f.peak[t]) + load(f.low + s);
         weight = exponent < SMALLEST_EXPONENT ? Vec{} : exponential(exponent);
-        if (s + VL > t + 1) {
-          Vec kept{};
-          std::memcpy(&kept, &weight, sizeof(float) * (t + 1 - s));
-          weight = kept;
-        }
+        weight = first_lanes(weight, t + 1 - s);
       }
       // Selection, as what stands beyond the causal half was never computed.
       store(row + s, s <= t ? load(row + s) * weight : Vec{});
@@ -99,7 +95,7 @@ static void gather(const float* from, int64_t stride, int64_t count, int64_t D, 
     if (log_i[t] == -INFINITY)
       std::memset(row, 0, sizeof(float) * D);
     else
-      std::memcpy(row, from + t * stride, sizeof(float) * D);
+      copy(D, from + t * stride, row);
   }
 }
 
@@ -131,30 +127,30 @@ static inline float inner(const float* a, const float* b, int64_t width) {
 // The causal half of C (+)= A B for square A: rows below `count`, columns of A up to their own row.
 static void lower_product(int64_t count, int64_t N, Left a, const float* b, int64_t ldb, float* c,
                           bool accumulate) {
-  for (int64_t t = 0; t < count; t += BLOCK_ROWS) {
-    const int64_t rows = count - t < BLOCK_ROWS ? count - t : BLOCK_ROWS;
-    product_of_rows<BLOCK_ROWS>(rows, N, t + rows, {a.data + t * a.row, a.row, a.column}, b, ldb, c + t * ldb,
-                    ldb, accumulate);
+  for (int64_t t = 0; t < count; t += CAUSAL_ROWS) {
+    const int64_t rows = count - t < CAUSAL_ROWS ? count - t : CAUSAL_ROWS;
+    product_of_rows<CAUSAL_ROWS>(rows, N, t + rows, a.data + t * a.row, a.row, a.column, b, ldb,
+                                 c + t * ldb, ldb, accumulate);
   }
 }
 
 // The causal half of C = Aᵀ B for square A of row length lda: rows of A from their own column on.
 static void lower_transposed_product(int64_t count, int64_t N, const float* a, int64_t lda,
                                      const float* b, int64_t ldb, float* c) {
-  for (int64_t s = 0; s < count; s += BLOCK_ROWS) {
-    const int64_t rows = count - s < BLOCK_ROWS ? count - s : BLOCK_ROWS;
-    product_of_rows<BLOCK_ROWS>(rows, N, count - s, {a + s * lda + s, 1, lda}, b + s * ldb, ldb, c + s * ldb,
-                    ldb, false);
+  for (int64_t s = 0; s < count; s += CAUSAL_ROWS) {
+    const int64_t rows = count - s < CAUSAL_ROWS ? count - s : CAUSAL_ROWS;
+    product_of_rows<CAUSAL_ROWS>(rows, N, count - s, a + s * lda + s, 1, lda, b + s * ldb, ldb,
+                                 c + s * ldb, ldb, false);
   }
 }
 
 // scores = A Bᵀ for the causal half, with Bᵀ given as b (D x width).
 static void lower_scores(int64_t count, int64_t D, const float* a, int64_t lda, const float* b,
                          int64_t width, float* scores) {
-  for (int64_t t = 0; t < count; t += BLOCK_ROWS) {
-    const int64_t rows = count - t < BLOCK_ROWS ? count - t : BLOCK_ROWS;
-    product_of_rows<BLOCK_ROWS>(rows, padded(t + rows), D, {a + t * lda, lda, 1}, b, width, scores + t * width,
-                    width, false);
+  for (int64_t t = 0; t < count; t += CAUSAL_ROWS) {
+    const int64_t rows = count - t < CAUSAL_ROWS ? count - t : CAUSAL_ROWS;
+    product_of_rows<CAUSAL_ROWS>(rows, padded(t + rows), D, a + t * lda, lda, 1, b, width,
+                                 scores + t * width, width, false);
   }
 }
 
@@ -202,11 +198,13 @@ struct Chunk {
 
 // Memory of one row as dense rows of `width`, from and to (..., rows, columns).
 static void load_memory(const float* from, int64_t rows, int64_t columns, int64_t width, float* to) {
+  if (width == columns) columns = width *= rows, rows = 1;
   for (int64_t d = 0; d < rows; ++d)
     std::memcpy(to + d * width, from + d * columns, sizeof(float) * columns);
 }
 static void store_memory(const float* from, int64_t rows, int64_t columns, int64_t width,
                          float* to) {
+  if (width == columns) columns = width *= rows, rows = 1;
   for (int64_t d = 0; d < rows; ++d)
     std::memcpy(to + d * columns, from + d * width, sizeof(float) * columns);
 }

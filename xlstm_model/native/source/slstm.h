@@ -9,14 +9,14 @@
 
 namespace ISA {
 
-static const int64_t GROUP = 2 * BLOCK_ROWS;
+static const int64_t GROUP = 2 * CAUSAL_ROWS;
 
-// One row of one position: the state after it from the pre-activations g and the state before.
-static inline void advance(int64_t DH, int64_t is_sigmoid, const float* g, const float* c,
-                           const float* n, const float* m, float* next_h, float* next_c,
-                           float* next_n, float* next_m) {
+template <bool WHOLE>
+static inline void advance_row(int64_t DH, int64_t is_sigmoid, const float* g, const float* c,
+                               const float* n, const float* m, float* next_h, float* next_c,
+                               float* next_n, float* next_m) {
   for (int64_t d = 0; d < DH; d += VL) {
-    const int count = DH - d < VL ? int(DH - d) : VL;
+    const int count = WHOLE ? VL : lanes(DH - d);
     const Vec i = load(g + d, count), log_i = is_sigmoid ? log_sigmoid(i) : i;
     const Vec carried = log_sigmoid(load(g + DH + d, count)) + load(m + d, count);
     const Vec top = maximum(carried, log_i);
@@ -29,6 +29,14 @@ static inline void advance(int64_t DH, int64_t is_sigmoid, const float* g, const
     store(next_n + d, norm, count);
     store(next_m + d, top, count);
   }
+}
+
+// One row of one position: the state after it from the pre-activations g and the state before.
+static inline void advance(int64_t DH, int64_t is_sigmoid, const float* g, const float* c,
+                           const float* n, const float* m, float* next_h, float* next_c,
+                           float* next_n, float* next_m) {
+  (DH % VL ? advance_row<false> : advance_row<true>)(DH, is_sigmoid, g, c, n, m, next_h, next_c,
+                                                     next_n, next_m);
 }
 
 // Samples first..last of all heads. h, c, n, m: (S + 1, NH, B, DH) with entry 0 given; raw:
@@ -83,16 +91,15 @@ static void slstm_step(const SlstmStep& z, int64_t first, int64_t last) {
     }
 }
 
-// One row of the backward step: writes the gradient of the pre-activations, updates dc and dn.
-static inline void slstm_row_backward(const SlstmShape& z, const float* g, const float* c0,
-                                      const float* n0, const float* m0, const float* h1,
-                                      const float* n1, const float* m1, const float* dh, float* dc,
-                                      float* dn, const float* extra, float* out) {
-  const int64_t DH = z.DH;
+template <bool WHOLE>
+static inline void retreat_row(int64_t DH, int64_t is_sigmoid, const float* g, const float* c0,
+                               const float* n0, const float* m0, const float* h1, const float* n1,
+                               const float* m1, const float* dh, float* dc, float* dn,
+                               const float* extra, float* out) {
   for (int64_t d = 0; d < DH; d += VL) {
-    const int count = DH - d < VL ? int(DH - d) : VL;
+    const int count = WHOLE ? VL : lanes(DH - d);
     const Vec i = load(g + d, count), f = load(g + DH + d, count);
-    const Vec log_i = z.sigmoid ? log_sigmoid(i) : i;
+    const Vec log_i = is_sigmoid ? log_sigmoid(i) : i;
     const Vec top = load(m1 + d, count);
     const Vec keep = exponential(log_sigmoid(f) + load(m0 + d, count) - top);
     const Vec write = exponential(log_i - top);
@@ -102,7 +109,7 @@ static inline void slstm_row_backward(const SlstmShape& z, const float* g, const
     const Vec out_h = load(h1 + d, count), up = load(dh + d, count);
     const Vec into_c = load(dc + d, count) + up * gate * norm;
     const Vec into_n = load(dn + d, count) - up * out_h * norm;
-    const Vec cell_share = z.sigmoid ? write * sigmoid(-i) : write;
+    const Vec cell_share = is_sigmoid ? write * sigmoid(-i) : write;
     const Vec fade = keep * sigmoid(-f);
     Vec gi = cell_share * (into_c * value + into_n);
     Vec gf = fade * (into_c * load(c0 + d, count) + into_n * load(n0 + d, count));
@@ -117,6 +124,15 @@ static inline void slstm_row_backward(const SlstmShape& z, const float* g, const
     store(dc + d, into_c * keep, count);
     store(dn + d, into_n * keep, count);
   }
+}
+
+// One row of the backward step: writes the gradient of the pre-activations, updates dc and dn.
+static inline void slstm_row_backward(const SlstmShape& z, const float* g, const float* c0,
+                                      const float* n0, const float* m0, const float* h1,
+                                      const float* n1, const float* m1, const float* dh, float* dc,
+                                      float* dn, const float* extra, float* out) {
+  (z.DH % VL ? retreat_row<false> : retreat_row<true>)(z.DH, z.sigmoid, g, c0, n0, m0, h1, n1, m1,
+                                                       dh, dc, dn, extra, out);
 }
 
 // Samples first..last of all heads. transposed: (NH, 4 DH, DH).

@@ -144,6 +144,7 @@ struct MlstmBlockShape {
 struct MlstmBlockSaved {
   float *wide, *h;     // (B, S, 2 C): up-projection; (B, S, C)
   float* denominator;  // (B, S, NH), within each chunk (NH, count)
+  float* gates;        // (B, S, 2 NH)
   float *c, *n;        // memory before all chunks but the first, see Borders
   double* m;           // (B, chunks, NH)
 };
@@ -158,6 +159,22 @@ struct SlstmBlockWeights {
 
 struct SlstmBlockState {
   float *conv, *h, *c, *n, *m;  // (B, taps - 1, D), (B, NH, DH)
+};
+
+// The block's first half over sequences: all but the feed-forward layer.
+struct SlstmBlockShape {
+  int64_t B, S, D, NH, taps;
+  int64_t convolved;          // how many gates read the convolution
+  int64_t groups;             // of the norm after the cell
+  int64_t residual, sigmoid;  // flags
+  double norm_eps, merge_eps;
+  int64_t DH() const { return D / NH; }
+};
+
+// What the forward pass leaves for the backward pass; steps are a sample's real positions.
+struct SlstmBlockSaved {
+  float* gates;           // (S, NH, B, 4, DH): pre-activations
+  float *h, *c, *n, *m;   // (S + 1, NH, B, DH): before each step, and after the last
 };
 
 struct FeedForwardShape {
@@ -208,6 +225,14 @@ struct Functions {
   void (*feed_forward_backward)(const FeedForwardShape&, int64_t first, int64_t last,
                                 const FeedForwardWeights&, const float* x, const float* grad_y,
                                 float* grad_x, float* sums);
+  void (*slstm_block_forward)(const SlstmBlockShape&, int64_t first, int64_t last,
+                              const SlstmBlockWeights&, const float* x, const uint8_t* mask,
+                              const SlstmBlockState& start, float* y, const SlstmBlockState& end,
+                              const SlstmBlockSaved&);
+  void (*slstm_block_backward)(const SlstmBlockShape&, int64_t first, int64_t last,
+                               const SlstmBlockWeights&, const float* x, const uint8_t* mask,
+                               const SlstmBlockState& start, const SlstmBlockSaved&,
+                               const float* grad_y, float* grad_x, float* weights);
   void (*slstm_block_step)(const BlockStep&, int64_t first, int64_t last,
                            const SlstmBlockWeights&, const float* x, const SlstmBlockState&,
                            float* y, const SlstmBlockState& next);

@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "types.h"
 
@@ -35,24 +36,79 @@ SMALL void store(float* p, Vec x, int count) {
     std::memcpy(p, &x, sizeof(float) * count);
 }
 
+// Lanes of a vector that the last `left` numbers of a row fill.
+static inline int lanes(int64_t left) { return left < VL ? int(left) : VL; }
+
+template <int... L>
+SMALL IVec numbered(std::integer_sequence<int, L...>) {
+  return IVec{L...};
+}
+
+// The first `count` lanes of x, at most all of them; the others are 0.
+SMALL Vec first_lanes(Vec x, int64_t count) {
+  const IVec lane = numbered(std::make_integer_sequence<int, VL>{});
+  return lane < IVec{} + int32_t(count < VL ? count : VL) ? x : Vec{};
+}
+
+// Row of D numbers from one place to another.
+SMALL void copy(int64_t D, const float* from, float* to) {
+  int64_t d = 0;
+  for (; d + VL <= D; d += VL) store(to + d, load(from + d));
+  if (d < D) std::memcpy(to + d, from + d, sizeof(float) * (D - d));
+}
+
 static inline Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
 static inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
 static inline Vec absolute(Vec x) { return x < 0.0f ? -x : x; }
 
-SMALL float sum(Vec x) {
+// Lane l of the result is lane INDEX::at(l) of the lanes of a and then b. The indices are a pack, as
+// GCC sets a vector that a loop filled lane by lane wherever it is used.
+template <class INDEX, int... L>
+SMALL Vec shuffled(Vec a, Vec b, std::integer_sequence<int, L...>) {
 #if defined(__clang__)
-  float total = 0.0f;
-  for (int i = 0; i < VL; ++i) total += x[i];
-  return total;
+  return __builtin_shufflevector(a, b, INDEX::at(L)...);
 #else
-#pragma GCC unroll 4
-  for (int half = VL / 2; half > 0; half /= 2) {
-    IVec lanes;
-    for (int i = 0; i < VL; ++i) lanes[i] = i ^ half;
-    x += __builtin_shuffle(x, lanes);
-  }
-  return x[0];
+  return __builtin_shuffle(a, b, IVec{INDEX::at(L)...});
 #endif
+}
+template <class INDEX>
+SMALL Vec shuffled(Vec a, Vec b) {
+  return shuffled<INDEX>(a, b, std::make_integer_sequence<int, VL>{});
+}
+
+template <int DISTANCE>
+struct Opposite {  // places change in pairs
+  static constexpr int at(int l) { return l ^ DISTANCE; }
+};
+
+// Every lane holds the sum over the lanes that differ in the bits of FROM, FROM / 2, ..., TO.
+template <int FROM, int TO>
+SMALL Vec folded(Vec x) {
+  if constexpr (FROM < TO)
+    return x;
+  else
+    return folded<FROM / 2, TO>(x + shuffled<Opposite<FROM>>(x, x));
+}
+
+SMALL float sum(Vec x) { return folded<VL / 2, 1>(x)[0]; }
+
+template <int SIZE, int SECOND>
+struct Take {  // of each 2 * SIZE lanes the first or second SIZE of a, then of b
+  static constexpr int at(int l) {
+    const int within = l % (2 * SIZE);
+    return l - within + within % SIZE + SECOND * SIZE + (within < SIZE ? 0 : VL);
+  }
+};
+template <int SIZE>
+SMALL Vec added_in_turn(Vec a, Vec b) {
+  return shuffled<Take<SIZE, 0>>(a, b) + shuffled<Take<SIZE, 1>>(a, b);
+}
+
+// Sums of four vectors, one after another.
+SMALL void sums(Vec a, Vec b, Vec c, Vec d, float* to) {
+  const Vec x = added_in_turn<2>(added_in_turn<1>(a, b), added_in_turn<1>(c, d));
+  const Vec all = folded<VL / 2, 4>(x);
+  std::memcpy(to, &all, 4 * sizeof(float));
 }
 
 // exp(x), relative error below 2e-7; 0 below -87.3, where floats become denormal.

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #pragma GCC target("avx2,fma")
 #define ISA avx2
 #define VL 8
 #define BLOCK_ROWS 4
+#define CAUSAL_ROWS 4
 #define BLOCK_VECTORS 2
 #include "../kernels.h"
 #endif

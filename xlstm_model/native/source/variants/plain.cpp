@@ -3,5 +3,6 @@
 #define ISA plain
 #define VL 4
 #define BLOCK_ROWS 4
+#define CAUSAL_ROWS 4
 #define BLOCK_VECTORS 2
 #include "../kernels.h"
