@@ -1,7 +1,7 @@
 """Where the time inside the compiled kernels goes: `python -m benchmarks.kernel_shares`.
 
-Samples training passes of mLSTM blocks with Linux's `perf`, which must be installed, and sums the
-samples that fall into the compiled kernels by what the functions do. Beside them it prints the
+Samples training passes of a stack of blocks with Linux's `perf`, which must be installed, and sums
+the samples that fall into the compiled kernels by what the functions do. Beside them it prints the
 multiply-adds of a block as a multiple of those of an LSTM layer.
 `--json FILE` keeps the shares for the speed page.
 """
@@ -20,12 +20,17 @@ from benchmarks import kept
 from benchmarks.cells import SHAPES
 
 PARTS = {
-    "matrix products": ("product",),
-    "convolution, q, k, v, gates": ("mix_", "real_positions"),
+    "matrix products": ("product", "packed_product", "lower_", "dots", "linear"),
+    "convolution, q, k, v, gates": (
+        *("mix_", "real_positions", "fold_gates", "unfold_gates"),
+        *("SlstmFront::convolve", "SlstmBlockBackward::through_convolution"),
+    ),
     "norms": ("moments", "normalize"),
     "skip and output gate": ("merge_",),
+    "sLSTM cell": ("advance", "retreat"),
+    "feed-forward layer": ("feed_forward",),
     "copies and transposes": ("transpose", "gather", "scatter", "pack", "store_", "load_"),
-    "decay weights, what is inlined": (),
+    "the rest, with what is inlined": (),
 }
 """Beginnings of the functions' names; the last part is everything else."""
 SECONDS = 3.0
@@ -35,7 +40,7 @@ def part_of(function: str) -> str:
     """The part a function belongs to.
 
     >>> part_of("avx512::product_block<8, 2, true>"), part_of("avx512::chunk_backward")
-    ('matrix products', 'decay weights, what is inlined')
+    ('matrix products', 'the rest, with what is inlined')
     """
     name = function.split("::", 1)[-1]
     return next((part for part, starts in PARTS.items() if name.startswith(starts)), [*PARTS][-1])
@@ -78,6 +83,18 @@ def products_of_mlstm(length: int, dim: int, chunk: int = 64, heads: int = 2) ->
     return round((projections + within + between) / (3 * 8 * dim * dim), 2)
 
 
+def products_of_slstm(dim: int, heads: int = 2) -> float:
+    """The same for an sLSTM block with its feed-forward layer.
+
+    >>> products_of_slstm(64)
+    1.42
+    """
+    inner = -(-int(1.3 * dim) // 64) * 64
+    gates = 3 * 2 * 4 * dim * dim // heads
+    feed_forward = (3 * 3 + 2) * dim * inner
+    return round((gates + feed_forward) / (3 * 8 * dim * dim), 2)
+
+
 def repeat(name: str, number: int) -> None:
     """Run passes for a while; what is sampled."""
     import torch
@@ -92,7 +109,7 @@ def repeat(name: str, number: int) -> None:
 
 
 def main() -> None:
-    """Sample the stacks of mLSTM blocks at every shape."""
+    """Sample the stacks at every shape."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernel_shares", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--json", type=Path, help="file to keep the numbers in")
@@ -102,12 +119,16 @@ def main() -> None:
         repeat(options.run[0], int(options.run[1]))
         return
     results: dict[str, Any] = {}
-    for number, shape in enumerate(SHAPES):
-        results[str(shape)] = {
-            "products": products_of_mlstm(*shape[1:]),
-            "shares": sample("mlstm_stack", number),
-        }
-        print(shape, results[str(shape)])
+    for name in ("mlstm_stack", "slstm_stack"):
+        results[name] = {}
+        for number, (batch_size, length, dim) in enumerate(SHAPES):
+            is_matrix = name == "mlstm_stack"
+            row = {
+                "products": products_of_mlstm(length, dim) if is_matrix else products_of_slstm(dim),
+                "shares": sample(name, number),
+            }
+            results[name][str((batch_size, length, dim))] = row
+            print(name, (batch_size, length, dim), row)
     kept.write(results, options.json)
 
 
