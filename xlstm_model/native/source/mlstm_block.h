@@ -148,8 +148,8 @@ struct BlockForward {
   static int64_t size(const MlstmBlockShape& z) {
     const int64_t width = padded(z.DH());
     return Packed::size(mix_of(z)) + FoldedGates::size(mix_of(z)) + panels(z.D, 2 * z.C) +
-           panels(z.C, z.D) + z.C + Front::size(z) + Chunk::size(cell_of(z, z.length, true)) + z.length * (width + z.C) +
-           z.NH * (z.DH() + 1) * width + 4 * z.S + 2 * z.NH + 512;
+           panels(z.C, z.D) + z.C + Front::size(z) + Chunk::size(cell_of(z, z.length, true)) +
+           z.length * (width + z.C) + z.NH * (z.DH() + 1) * width + 4 * z.S + 2 * z.NH + 512;
   }
   MergeShape merge_shape(int64_t count) const {
     return {count, z.groups, z.C / z.groups, z.C, 2 * z.C, w.merge != nullptr, z.merge_eps};
