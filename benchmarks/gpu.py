@@ -18,16 +18,8 @@ from typing import Any
 import torch
 
 from benchmarks import gpu_subjects as subjects
+from benchmarks.gpu_page import AIMS
 
-TARGETS = {
-    "mlstm (512, 64, 64, 2)": (0.07, 0.2),
-    "mlstm (256, 256, 128, 4)": (0.23, 0.30),
-    "mlstm (32, 1024, 256, 4)": (0.26, 0.35),
-    "slstm (256, 256, 128, 4)": (1.0, 1.1),
-    "loss (51200, 3417, 128)": (0.7, None),
-    "loss (25600, 26744, 128)": (2.0, None),
-}
-"""Milliseconds to reach, as graph and eager."""
 GROUPS = {
     "mlstm": (subjects.MLSTM_SHAPES, subjects.mlstm_subjects),
     "slstm": (subjects.SLSTM_SHAPES, subjects.slstm_subjects),
@@ -136,7 +128,7 @@ def measure_errors() -> dict[str, list[float]]:
 
 def print_rows(title: str, rows: dict[str, Any]) -> None:
     """One line per subject."""
-    print(f"{title}   reach {TARGETS.get(title, '')}")
+    print(f"{title}   reach {AIMS.get(title, '')}")
     for name, row in rows.items():
         cells = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
         print(f"  {name:<38}" + "   ".join(cells), flush=True)

@@ -24,25 +24,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _widest_vectors_afterwards():
-    yield
-    library.load_library().xlstm_restrict_vectors(16)
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """Names of the kernels that run."""
-    names, call = [], library.call
-
-    def noting(name, *more, **named):
-        names.append(name)
-        return call(name, *more, **named)
-
-    monkeypatch.setattr(library, "call", noting)
-    return names
-
-
 def _layers(block, y):
     normed = y if block.feed_forward_norm is None else block.feed_forward_norm(y)
     z = block.feed_forward(normed)

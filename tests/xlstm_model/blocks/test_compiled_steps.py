@@ -32,13 +32,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _widest_vectors_afterwards():
-    yield
-    if library.load_library() is not None:
-        library.load_library().xlstm_restrict_vectors(16)
-
-
 def _stack(pattern, **settings):
     torch.manual_seed(0)
     stack = XLSTMStack(20, pattern, **({"num_heads": 2} | settings)).eval()
