@@ -64,6 +64,20 @@ def suggest(trial: optuna.trial.BaseTrial, model: str, base: Section) -> Section
     return {**base, **drawn}
 
 
+def start_of(model: str, base: Section) -> Section | None:
+    """What a search would have to draw to try a model's section as it is; None outside the space.
+
+    >>> start_of("gru", {"learning_rate": 0.5, "dropout": 0.1})
+    """
+    low, high = LEARNING_RATES
+    choices = {**COMMON, **OWN[model]}
+    if any(base.get(name) not in values for name, values in choices.items()):
+        return None
+    if not low <= base["learning_rate"] <= high:
+        return None
+    return {name: base[name] for name in ("learning_rate", *choices)}
+
+
 def drawn_section(values: Mapping[str, Any], base: Section) -> Section:
     """The section of a finished trial, from its parameters.
 

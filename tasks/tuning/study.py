@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tasks.tuning.journal import mend_journal
-from tasks.tuning.space import drawn_section, tunable
+from tasks.tuning.space import drawn_section, start_of, tunable
 from tasks.tuning.trial import load_data, run_trial
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -134,7 +134,8 @@ def run_search(
 ) -> dict[str, int]:
     """Run what is missing of a search and return the number of counted trials per model.
 
-    Trials that a killed search left running are begun anew.
+    Trials that a killed search left running are begun anew. The first trial of a model is of the
+    settings it has, where the space holds them: no search ends below what there was.
 
     Args:
         search: What is searched.
@@ -155,6 +156,9 @@ def run_search(
         for model in search.models
         if n < left[model]
     ]
+    for model in search.models:
+        if left[model] > 0:
+            _begin_with_base(search, model)
 
     def tell(ended: tuple[str, int] | None) -> None:
         if ended is not None and on_trial is not None:
@@ -179,6 +183,16 @@ def _clear(search: Search, model: str) -> int:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
     return len(finished(study))
+
+
+def _begin_with_base(search: Search, model: str) -> None:
+    """Have the settings the search starts from tried next, unless they were."""
+    start = start_of(model, dict(search.sections[model]))
+    study = open_study(search, model)
+    tried = [trial.params for trial in finished(study)]
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    if start is not None and start not in tried and not waiting:
+        study.enqueue_trial(start)
 
 
 def _results(

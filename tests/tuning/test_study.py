@@ -10,7 +10,7 @@ from tasks.settings import Settings
 from tasks.training.observer import EpochReport
 from tasks.training.plan import NonFiniteLossError
 from tasks.tuning.journal import mend_journal
-from tasks.tuning.space import COMMON, OWN, suggest, tunable
+from tasks.tuning.space import COMMON, OWN, start_of, suggest, tunable
 from tasks.tuning.study import (
     PATIENT_EPOCHS,
     STARTUP_TRIALS,
@@ -116,6 +116,29 @@ def test_processes_that_open_the_study_anew_draw_other_settings(folder, tmp_path
         suggest(trial, "gru", {})
         drawn.add(trial.params["learning_rate"])
     assert len(drawn) == 5
+
+
+def test_first_trial_is_of_the_settings_there_are(folder, tmp_path):
+    search = make_search(folder, tmp_path / "journal.log", models=("gru", "xlstm"), trials=2)
+    search.sections["gru"].update(learning_rate=0.004, dropout=0.3)
+    assert run_search(search) == {"gru": 2, "xlstm": 2}
+    more = make_search(folder, tmp_path / "journal.log", models=("gru",), trials=3)
+    more.sections["gru"].update(search.sections["gru"])
+    run_search(more)
+    for model, count in (("gru", 3), ("xlstm", 2)):
+        drawn = [trial.params for trial in open_study(search, model).trials]
+        assert len(drawn) == count
+        own = start_of(model, search.sections[model])
+        assert [params == own for params in drawn] == [True, *[False] * (count - 1)]
+
+
+def test_settings_outside_the_space_are_no_trial(folder, tmp_path):
+    search = make_search(folder, tmp_path / "journal.log", models=("gru", "lstm"), trials=1)
+    search.sections["gru"].update(learning_rate=0.02)
+    search.sections["lstm"].update(num_layers=3)
+    run_search(search)
+    assert open_study(search, "gru").trials[0].params["learning_rate"] <= 0.01
+    assert open_study(search, "lstm").trials[0].params["num_layers"] < 3
 
 
 def test_same_settings_drawn_twice_count_once(folder, tmp_path):
