@@ -117,10 +117,14 @@ def open_study(search: Search, model: str, draw: int = 0) -> optuna.Study:
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that count against the budget: complete ones and those ended early.
 
-    The same settings drawn twice count once.
+    The same settings drawn twice, as they are rounded for training, count once.
     """
     trials = study.get_trials(deepcopy=False, states=COUNTED)
-    return list({json.dumps(trial.params, sort_keys=True): trial for trial in trials}.values())
+    return list({json.dumps(_drawn(trial), sort_keys=True): trial for trial in trials}.values())
+
+
+def _drawn(trial: FrozenTrial) -> dict[str, Any]:
+    return drawn_section(trial.params, {})
 
 
 def run_search(
@@ -189,7 +193,7 @@ def _begin_with_base(search: Search, model: str) -> None:
     """Have the settings the search starts from tried next, unless they were."""
     start = start_of(model, dict(search.sections[model]))
     study = open_study(search, model)
-    tried = [trial.params for trial in finished(study)]
+    tried = [_drawn(trial) for trial in finished(study)]
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     if start is not None and start not in tried and not waiting:
         study.enqueue_trial(start)

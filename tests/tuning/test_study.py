@@ -150,6 +150,13 @@ def test_same_settings_drawn_twice_count_once(folder, tmp_path):
         study.tell(trial, value)
     assert len(study.trials) == 2
     assert len(finished(study)) == 1
+    rounded = trial.params | {"learning_rate": float(f"{trial.params['learning_rate']:.2g}")}
+    study.enqueue_trial(rounded)
+    trial = study.ask()
+    suggest(trial, "gru", {})
+    study.tell(trial, 0.1)
+    assert len(study.trials) == 3
+    assert len(finished(study)) == 1
 
 
 def test_trial_a_killed_search_left_running_is_begun_anew(folder, tmp_path):
