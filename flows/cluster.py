@@ -108,5 +108,7 @@ def _runner(cluster: str, workers: int) -> Any:
             "threads_per_worker": 1,
             "host": "127.0.0.1",
             "dashboard_address": None,
+            # Any free port, as another cluster may have Dask's own.
+            "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"},
         }
     )

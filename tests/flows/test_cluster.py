@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 
 import pytest
@@ -36,7 +38,18 @@ def test_faults_run_on_a_cluster_as_they_do_at_home(tmp_path, prefect_server):
     assert (again.run, again.kept) == (0, 3)
 
 
+@pytest.fixture
+def another_cluster():
+    """Somebody at Dask's own port for pages, if nobody is there yet."""
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        yield
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("another_cluster")
 def test_a_search_runs_on_a_cluster_and_goes_on_where_it_stopped(tmp_path, prefect_server):
     pytest.importorskip("prefect_dask", reason="the extra `cluster` is not installed")
     changed = {
