@@ -38,8 +38,10 @@ in at most 60 epochs, RecBole's from every prefix in 40, which ours have too; al
 epochs without gain. `xlstm-package` is the `xlstm` package's blocks in our recommender, all else
 ours, with the learned bias on items of the history. RecTools' and RecBole's models have no such
 bias; HSTU is told the time of the event it is asked for, as RecTools documents it, and ours are
-not. Tests are paired per user and Holm-corrected over all pairs of models of a log. Where a search
-or the final trainings were not through, the best validation is all there is.
+not. Seconds are of processes side by side, those of `xlstm-package` with an hour's wait for other
+work (one of its seeds ran through in 291 s). Tests are paired per user and Holm-corrected over all
+pairs of models of a log. Where a search or the final trainings were not through, the best
+validation is all there is.
 """
 
 
@@ -198,6 +200,11 @@ def sentences(found: dict[str, Any], model: str = "xlstm") -> list[str]:
             lines.append(
                 f"- `{name}`: not through, trials {peer['trials']} (cut off: {peer['cut_off']}), "
                 f"final trainings {len(peer['seeds'])} of {FEWEST_SEEDS}; no comparison."
+            )
+        elif peer["cut_off"]:
+            lines.append(
+                f"- `{name}`: {peer['cut_off']} of its {peer['trials']} trials were ended by time; "
+                "their best epoch until then counts."
             )
     return lines
 

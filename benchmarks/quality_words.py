@@ -53,8 +53,9 @@ What a reader should hold against this page:
   the time of the event it is asked for and has no learned bias, is the xLSTM's equal by NDCG@10 and
   ahead of all our models by HR@10. On MovieLens-100K all our models are far ahead of RecTools', and
   most of that is the learned bias: without it our GRU validates at .076, as HSTU does. RecBole's
-  GRU4Rec and SASRec and the `xlstm` package's blocks have no test rows, as searches or trainings
-  were not through; no peer was run on MovieLens-1M or under the temporal split.
+  GRU4Rec and SASRec have no test rows, as searches were not through. The `xlstm` package's blocks
+  in our recommender are .011 behind our xLSTM, not significantly (p .063), with another pattern
+  from their search (`sm`, ours `s`). No peer was run on MovieLens-1M or under the temporal split.
 """
 
 

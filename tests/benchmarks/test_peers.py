@@ -189,7 +189,8 @@ def test_a_summary_counts_trials_with_a_result_and_keeps_the_best():
 def test_a_peer_that_is_ahead_is_said_to_be_and_an_unfinished_one_is_not_compared():
     lines = sentences(make_found())
     assert lines[0].startswith("- `xlstm` minus `rectools-hstu`: -0.0200 [-0.0300, -0.0100]")
-    assert "`recbole-sasrec`: not through, trials 2 (cut off: 1), final" in lines[1]
+    assert lines[1].startswith("- `rectools-hstu`: 1 of its 2 trials were ended by time")
+    assert "`recbole-sasrec`: not through, trials 2 (cut off: 1), final" in lines[2]
 
 
 def test_the_section_shows_ours_and_peers_and_is_empty_without_any():
