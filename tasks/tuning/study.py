@@ -195,7 +195,7 @@ def _begin_with_base(search: Search, model: str) -> None:
     study = open_study(search, model)
     tried = [_drawn(trial) for trial in finished(study)]
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if start is not None and start not in tried and not waiting:
+    if start is not None and drawn_section(start, {}) not in tried and not waiting:
         study.enqueue_trial(start)
 
 

@@ -120,7 +120,7 @@ def test_processes_that_open_the_study_anew_draw_other_settings(folder, tmp_path
 
 def test_first_trial_is_of_the_settings_there_are(folder, tmp_path):
     search = make_search(folder, tmp_path / "journal.log", models=("gru", "xlstm"), trials=2)
-    search.sections["gru"].update(learning_rate=0.004, dropout=0.3)
+    search.sections["gru"].update(learning_rate=0.00412, dropout=0.3)
     assert run_search(search) == {"gru": 2, "xlstm": 2}
     more = make_search(folder, tmp_path / "journal.log", models=("gru",), trials=3)
     more.sections["gru"].update(search.sections["gru"])
