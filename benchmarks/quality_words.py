@@ -25,12 +25,14 @@ What a reader should hold against this page:
   not tuned for each, and the synthetic logs' not at all.
 - MovieLens-100K shows what a shared width does to an order: at 64 the xLSTM is behind by mean, at
   128 ahead of all and significantly of SASRec and LSTM, as validation had it before the test
-  events were ranked: .133 at 64 and .141 at 128 for the xLSTM, .132 and .135 for the GRU, .131 and
-  .129 for SASRec, .119 and .123 for the LSTM (means of five seeds). It proves no architecture: no
-  width between or above was tried, and the xLSTM and the GRU are within noise of each other at
-  both. The searches chose one sLSTM block each time; at 64, patterns with an mLSTM block lose .003
-  to .021 of validation NDCG@10 to it (same log): what the matrix memory adds does not pay on 98,114
-  events.
+  events were ranked: .133 at 64 and .141 at 128 for the xLSTM, .132 and .135 for the GRU, .131
+  and .129 for SASRec, .119 and .123 for the LSTM (means of five seeds). Trainings at 64 ran on
+  GPUs in bfloat16, those at 128 on a CPU in float32. The precision is not what the xLSTM gains
+  from: at 64 it validates at .130 on a CPU too (three seeds); the others were not trained at 64
+  there. It proves no architecture: no width between or above was tried, and the xLSTM and the GRU
+  are within noise of each other at both. The searches chose one sLSTM block each time; at 64,
+  patterns with an mLSTM block lose .003 to .021 of validation NDCG@10 to it
+  (`docs/experiment_log.md`): what the matrix memory adds does not pay on 98,114 events.
 - On MovieLens-1M (users 1 to 2999) with windows of 200 events the xLSTM is behind SASRec by mean
   after being ahead on validation; with windows of 1,000 it is ahead on both, with one seed and an
   interval that holds a loss: undecided.

@@ -164,7 +164,9 @@ def tune(
         list[str] | None,
         typer.Option("--model", help="A neural model (repeatable); the experiment's by default."),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials per model.")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials per model; the first is of its present settings.")
+    ] = 20,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     devices: Annotated[
         list[str] | None, typer.Option("--device", help="cpu, cuda:0, ... (repeatable).")
