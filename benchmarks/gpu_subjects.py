@@ -134,30 +134,31 @@ def candidates(kind: str, shape: tuple[int, ...]) -> dict[str, NamedTuple]:
         plans = _mlstm_plans(shape)
     else:
         plans = [
-            cross_entropy.Plan(*forward, *backward, programs)
-            for forward, backward, programs in (
-                ((128, 64, 8, 3), (128, 64, 8, 3), 528),
-                ((64, 64, 4, 3), (64, 64, 4, 3), 1056),
-                ((128, 128, 8, 2), (128, 32, 8, 3), 264),
-                ((128, 32, 4, 3), (64, 32, 4, 4), 528),
-                ((128, 64, 8, 2), (128, 64, 8, 2), 264),
+            cross_entropy.Plan(*forward, *backward, resident)
+            for forward, backward, resident in (
+                ((128, 64, 8, 3), (128, 64, 8, 3), 1),
+                ((64, 64, 4, 3), (64, 64, 4, 3), 3),
+                ((64, 64, 4, 3), (64, 128, 4, 2), 2),
+                ((128, 128, 8, 2), (128, 32, 8, 3), 1),
+                ((128, 32, 4, 3), (64, 32, 4, 4), 2),
+                ((128, 64, 8, 2), (128, 64, 8, 2), 1),
             )
         ]
     return {str(tuple(plan)): plan for plan in plans}
 
 
 def _mlstm_plans(shape: Shape) -> list[mlstm.Plan]:
-    _, S, D, NH = shape
+    B, S, D, NH = shape
+    own = mlstm.make_plan(B * NH, S, D // NH, D // NH, torch.bfloat16)
     width = library.power_of_two(D // NH)
-    if S == 64:
-        return [mlstm.Plan(64, True, width, w, b, 2) for w, b in ((2, 2), (4, 4), (2, 4))]
-    if width <= 32:
-        carried = [mlstm.Plan(64, True, width, w, w, 2) for w in (2, 4)]
-        return [*carried, mlstm.Plan(64, False, width, 4, 4, 2)]
-    parallel = [mlstm.Plan(64, False, 64, w, b, 2) for w, b in ((4, 4), (4, 8))]
-    if width == 64:
-        return [*parallel, mlstm.Plan(64, True, 64, 4, 8, 2), mlstm.Plan(128, False, 64, 8, 8, 2)]
-    return [*parallel, mlstm.Plan(128, False, 64, 8, 8, 2), mlstm.Plan(64, False, 128, 8, 8, 2)]
+    walks = [own._replace(warps=w, stages=s) for w in (2, 4) for s in (2, 3)]
+    if own.carry:
+        return [*walks, *(own._replace(backward_stages=s) for s in (1, 3))]
+    changed = [own._replace(warps=w, stages=s) for w in (4, 8) for s in (1, 2)]
+    changed += [own._replace(backward_tile=t) for t in (32, 64, width) if t <= width]
+    states = (((64, 64), 4, 3), ((32, width), 4, 3), ((32, 32), 1, 4))
+    named = ("state_tile", "state_warps", "state_stages")
+    return changed + [own._replace(**dict(zip(named, x, strict=True))) for x in states]
 
 
 def reference_errors(subject: Subject, exact: Callable[..., Tensor]) -> list[float]:

@@ -14,6 +14,12 @@ WIDEST = {torch.bfloat16: 256, torch.float32: 128}
 """Columns of the hidden states a program can hold."""
 
 
+MOST_PARTS = 64
+"""Of the items' gradient."""
+BYTES_PER_TURN = 8_000_000
+"""What an H100's memory moves while a program takes a turn of 128 positions and 64 items."""
+
+
 class Plan(NamedTuple):
     """How the kernels cut their work."""
 
@@ -29,8 +35,8 @@ class Plan(NamedTuple):
     """Positions per turn of the items' gradient."""
     backward_warps: int
     backward_stages: int
-    programs: int
-    """About how many programs the items' gradient is split into."""
+    resident: int
+    """Programs of the items' gradient that a multiprocessor runs side by side."""
 
 
 class Seen(NamedTuple):
@@ -92,15 +98,45 @@ def fits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-def make_plan(width: int, dtype: torch.dtype) -> Plan:
+def make_plan(width: int, dtype: torch.dtype, has_seen: bool = False) -> Plan:
     """How to cut a call.
+
+    Args:
+        width: D.
+        dtype: Of hidden states and item vectors.
+        has_seen: Whether scores of seen items change, which takes registers.
 
     >>> make_plan(128, torch.bfloat16).positions
     64
     """
     if dtype == torch.float32 or width > 128:
-        return Plan(64, 32, 4, 2, 64, 32, 4, 2, 528)
-    return Plan(64, 64, 4, 3, 64, 64, 4, 3, 1056)
+        return Plan(64, 32, 4, 2, 64, 32, 4, 2, 2)
+    if has_seen:
+        return Plan(64, 64, 4, 3, 64, 64, 4, 3, 2)
+    return Plan(64, 64, 4, 3, 64, 128, 4, 2, 2)
+
+
+def split_turns(tiles: int, turns: int, places: int, part_bytes: int) -> int:
+    """Into how many parts the turns of each tile are cut, so that programs fill the GPU evenly.
+
+    Programs of one length run in waves of as many as there are places, and a wave of few takes as
+    long as a full one.
+
+    Args:
+        tiles: Tiles of the items.
+        turns: Turns over the positions that each tile takes.
+        places: Programs that the GPU runs side by side.
+        part_bytes: Size of a part's sums, which are written and read again.
+
+    >>> split_turns(418, 200, 264, 4 * 26_744 * 128)
+    5
+    """
+    added = 2 * part_bytes / BYTES_PER_TURN
+
+    def cost(parts: int) -> float:
+        return -(-tiles * parts // places) * -(-turns // parts) + parts * added
+
+    return min(range(1, min(turns, MOST_PARTS) + 1), key=cost)
 
 
 def negative_log_likelihood(
@@ -212,7 +248,8 @@ def backward(
     )  # fmt: skip
     tiles = -(-V // plan.backward_items)
     turns = -(-T // plan.backward_positions)
-    parts = max(1, min(turns, plan.programs // tiles))
+    places = plan.resident * library.multiprocessors(hidden.device)
+    parts = split_turns(tiles, turns, places, 4 * V * D)
     per_part = -(-turns // parts) * plan.backward_positions
     grad_weight = normalizers.new_empty(parts, V, D)
     grad_bias = None if bias is None else normalizers.new_empty(parts, V)
@@ -232,7 +269,7 @@ class CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, added, places, plan):  # type: ignore[no-untyped-def]
-        plan = plan or make_plan(hidden.shape[1], hidden.dtype)
+        plan = plan or make_plan(hidden.shape[1], hidden.dtype, added is not None)
         hidden, weight = hidden.detach().contiguous(), weight.detach().contiguous()
         bias = None if bias is None else bias.detach().contiguous()
         seen = None if added is None else Seen(*places, added.detach().contiguous())

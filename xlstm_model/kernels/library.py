@@ -64,6 +64,18 @@ def _shared_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
 
 
+@cache
+def multiprocessors(device: torch.device) -> int:
+    """How many a GPU has; one for what is interpreted on the CPU.
+
+    >>> multiprocessors(torch.device("cpu"))
+    1
+    """
+    if device.type != "cuda":
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
 def fits(*tensors: Tensor | None) -> bool:
     """Whether the kernels can take these tensors: dtype, device, Triton present.
 

@@ -9,8 +9,19 @@ from torch import Tensor
 
 from xlstm_model.cells.mlstm_passes import Arguments, path_gradient
 from xlstm_model.kernels import library
-from xlstm_model.kernels.mlstm_plan import WIDEST_HEAD, Inputs, Plan, gather_inputs, make_plan
+from xlstm_model.kernels.mlstm_plan import (
+    FIELDS,
+    WIDEST_HEAD,
+    Inputs,
+    Plan,
+    gather_inputs,
+    make_plan,
+)
 from xlstm_model.tracing import refuse_double_backward
+
+MOST_CHUNKS = 32
+"""Chunks whose gates a program follows at once."""
+GATES_PER_WARP = 256
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tensor, Tensor], eps: float) -> bool:
@@ -45,24 +56,23 @@ def mlstm(
 
 
 def forward(inputs: Inputs, plan: Plan) -> tuple[Tensor, ...]:
-    """h (B, S, NH, DHV), final c, n, m, denominators, and c, n, m at the chunks' borders."""
+    """h (B, S, NH, DHV), final c, n, m, and what the gradient needs: denominators, c and n at the
+    chunks' borders, what the gates make of positions and of chunks."""
     from xlstm_model.kernels import mlstm_kernels as kernels
 
     q, v = inputs.q, inputs.v
     (B, S, NH, DK), DV = q.shape, v.shape[-1]
     N, rows = -(-S // plan.length), B * NH
     alone = N == 1 and inputs.c is None and plan.carry
-    wide = {"dtype": torch.float32, "device": q.device}
+    positions, chunks, end_m = _follow_gates(inputs, plan)
     h = torch.empty_like(v)
-    sums = torch.empty(rows, S, **wide)
-    end_c, end_n = torch.empty(B, NH, DK, DV, **wide), torch.empty(B, NH, DK, **wide)
-    end_m = torch.empty(B, NH, **wide)
+    sums = positions.new_empty(rows, S)
+    end_c, end_n = sums.new_empty(B, NH, DK, DV), sums.new_empty(B, NH, DK)
     stored = 0 if alone else N
-    border_c = torch.empty(rows, stored, DK, DV, dtype=q.dtype, device=q.device)
-    border_n, border_m = torch.empty(rows, stored, DK, **wide), torch.empty(rows, stored, **wide)
-    tensors = (inputs.c, inputs.n, inputs.m, border_c, border_n, border_m, end_c, end_n, end_m)
-    gates = (inputs.igate, inputs.fgate, inputs.mask)
-    sizes = (*inputs.igate.stride(), S, N, NH, DK, DV, -0.5 * math.log2(DK))
+    border_c, border_n = q.new_empty(rows, stored, DK, DV), sums.new_empty(rows, stored, DK)
+    gates = (inputs.mask, positions, chunks)
+    states = (inputs.c, inputs.n, border_c, border_n, end_c, end_n)
+    sizes = (S, N, NH, DK, DV)
     options = {
         "HAS_MASK": inputs.mask is not None,
         "HAS_STATE": inputs.c is not None,
@@ -71,18 +81,37 @@ def forward(inputs: Inputs, plan: Plan) -> tuple[Tensor, ...]:
     }
     bk, bv = library.power_of_two(DK), library.power_of_two(DV)
     if not plan.carry:
-        tk, tv = min(bk, 64), min(bv, 64)
-        grid = (rows, -(-DK // tk), -(-DV // tv))
-        kernels.remember[grid](
-            inputs.k, v, *gates, *tensors, *sizes, BK=tk, BV=tv, num_warps=4, num_stages=3,
-            **options,
+        tk, tv = (min(*pair) for pair in zip((bk, bv), plan.state_tile, strict=True))
+        kernels.remember[(rows, -(-DK // tk), -(-DV // tv))](
+            inputs.k, v, *gates, *states, *sizes, BK=tk, BV=tv, num_warps=plan.state_warps,
+            num_stages=plan.state_stages, **options,
         )  # fmt: skip
     grid = (rows, 1, 1) if plan.carry else (rows, N, -(-DV // plan.tile))
     kernels.read[grid](
-        q, inputs.k, v, *gates, *tensors, h, sums, *sizes, CARRY=plan.carry, ALONE=alone, BK=bk,
+        q, inputs.k, v, *gates, *states, h, sums, *sizes, CARRY=plan.carry, ALONE=alone, BK=bk,
         BV=plan.tile, num_warps=plan.warps, num_stages=plan.stages, **options,
     )  # fmt: skip
-    return h, end_c, end_n, end_m, sums, border_c, border_n, border_m
+    return h, end_c, end_n, end_m, sums, border_c, border_n, positions, chunks
+
+
+def _follow_gates(inputs: Inputs, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """What the gates make of positions and of chunks (see ``mlstm_gate_kernels``), and final m."""
+    from xlstm_model.kernels import mlstm_gate_kernels as kernels
+
+    B, S, NH, DK = inputs.q.shape
+    N = -(-S // plan.length)
+    fields = FIELDS[inputs.q.dtype]
+    wide = {"dtype": torch.float32, "device": inputs.q.device}
+    positions = torch.empty(B * NH, fields, N * plan.length, **wide)
+    chunks, end_m = torch.empty(B * NH, 2, N, **wide), torch.empty(B, NH, **wide)
+    turn = min(MOST_CHUNKS, 1 << (N - 1).bit_length())
+    kernels.follow_gates[(B * NH,)](
+        inputs.igate, inputs.fgate, inputs.mask, inputs.m, positions, chunks, end_m,
+        *inputs.igate.stride(), S, N, NH, -0.5 * math.log2(DK), HAS_MASK=inputs.mask is not None,
+        HAS_STATE=inputs.c is not None, FIELDS=fields, L=plan.length, C=turn,
+        num_warps=min(8, max(1, turn * plan.length // GATES_PER_WARP)),
+    )  # fmt: skip
+    return positions, chunks, end_m
 
 
 def backward(
@@ -96,51 +125,47 @@ def backward(
     """Gradients of q, k, v (B, S, NH, D), the gates (B, NH, S) and the first c and n (or None)."""
     from xlstm_model.kernels import mlstm_backward_kernels as kernels
 
-    h, sums, border_c, border_n, border_m = kept
+    h, sums, border_c, border_n, positions, chunks = kept
     q, k, v = inputs.q, inputs.k, inputs.v
     (B, S, NH, DK), DV = q.shape, v.shape[-1]
     N, rows = -(-S // plan.length), B * NH
-    alone = border_m.numel() == 0 and end is None
-    if border_m.numel() == 0 and not alone:
+    alone = border_c.numel() == 0 and end is None
+    if border_c.numel() == 0 and not alone:
         border_c, border_n = q.new_zeros(rows, N, DK, DV), sums.new_zeros(rows, N, DK)
-        border_m = sums.new_full((rows, N), -math.inf)
     grads = [torch.empty_like(x) for x in (q, k, v)]
     grad_i, grad_f = (x.new_empty(B, S, NH).transpose(1, 2) for x in (inputs.igate, inputs.fgate))
     end_c, end_n = (None, None) if end is None else end
     start_c, start_n = (None if x is None else torch.empty_like(x) for x in (inputs.c, inputs.n))
-    gates = (inputs.igate, inputs.fgate, inputs.mask)
-    sizes = (*inputs.igate.stride(), S, N, NH, DK, DV)
+    strides, sizes = inputs.fgate.stride(), (S, N, NH, DK, DV)
     has_mask = {"HAS_MASK": inputs.mask is not None}
-    options = {
-        "HAS_STATE": inputs.c is not None,
-        "HAS_END": end is not None,
-        "L": plan.length,
-        "PRECISION": library.precision(q.dtype),
-        **has_mask,
-    }
+    precision = {"PRECISION": library.precision(q.dtype)}
+    options = {"HAS_STATE": inputs.c is not None, "HAS_END": end is not None, "L": plan.length}
+    options |= has_mask | precision
     bk, bv = library.power_of_two(DK), library.power_of_two(DV)
-    grad_c = grad_n = decay = None
+    grad_sums = grad_c = grad_n = decay = None
     if not plan.carry:
         grad_sums, decay = torch.empty_like(sums), torch.empty_like(sums)
         grad_c, grad_n = torch.empty_like(border_c), torch.empty_like(border_n)
         kernels.recall_sums[(rows, N)](
-            h, grad_h, inputs.mask, sums, *gates[:2], border_m, grad_sums, *sizes[:6], DV,
-            L=plan.length, BV=min(bv, 64), num_warps=4, **has_mask,
+            h, grad_h, inputs.mask, sums, positions, grad_sums, S, N, NH, DV,
+            L=plan.length, BV=min(bv, 64), num_warps=4, **has_mask, **precision,
         )  # fmt: skip
-        tk, tv = min(bk, 64), min(bv, 64)
+        tk, tv = (min(*pair) for pair in zip((bk, bv), plan.state_tile, strict=True))
         kernels.remember_backward[(rows, -(-DK // tk), -(-DV // tv))](
-            q, *gates, sums, grad_h, grad_sums, border_m, end_c, end_n, grad_c, grad_n, start_c,
-            start_n, *sizes, BK=tk, BV=tv, num_warps=4, num_stages=3, **options,
+            q, inputs.mask, positions, chunks, sums, grad_h, grad_sums, end_c, end_n, grad_c,
+            grad_n, start_c, start_n, *sizes, BK=tk, BV=tv, num_warps=plan.state_warps,
+            num_stages=plan.state_stages, **options,
         )  # fmt: skip
     kernels.read_backward[(rows, 1 if plan.carry else N)](
-        q, k, v, *gates, h, sums, grad_h, border_c, border_n, border_m, grad_c, grad_n, end_c,
-        end_n, start_c, start_n, *grads, grad_i, grad_f, decay, onward, *sizes,
-        -0.5 * math.log2(DK), CARRY=plan.carry, ALONE=alone, BK=bk, BV=plan.tile,
-        TILES=bv // plan.tile, num_warps=plan.backward_warps, num_stages=plan.stages, **options,
+        q, k, v, inputs.fgate, inputs.mask, positions, chunks, h, sums, grad_h, grad_sums, border_c,
+        border_n, grad_c, grad_n, end_c, end_n, start_c, start_n, *grads, grad_i, grad_f, decay,
+        onward, *strides, *sizes, CARRY=plan.carry, ALONE=alone, BK=bk, BV=plan.backward_tile,
+        TILES=bv // plan.backward_tile, num_warps=plan.backward_warps,
+        num_stages=plan.backward_stages, **options,
     )  # fmt: skip
     if not plan.carry:
         kernels.decay_backward[(rows,)](
-            inputs.fgate, inputs.mask, decay, onward, grad_f, *sizes[:4], NH,
+            inputs.fgate, inputs.mask, decay, onward, grad_f, *strides, S, NH,
             HAS_END=end is not None, L=min(1024, library.power_of_two(S)), num_warps=4, **has_mask,
         )  # fmt: skip
     return *grads, grad_i, grad_f, start_c, start_n
@@ -165,7 +190,7 @@ class MLSTM(torch.autograd.Function):
     def backward(ctx, grad_h, grad_c, grad_n, grad_m):  # type: ignore[no-untyped-def]
         refuse_double_backward("xlstm_model.cells.mlstm_reference")
         saved = ctx.saved_tensors
-        inputs, kept, last = Inputs(*saved[:9]), saved[9:14], saved[14:]
+        inputs, kept, last = Inputs(*saved[:9]), saved[9:15], saved[15:]
         *grads, c, n, m = gradients(inputs, ctx.plan, kept, last, grad_h, (grad_c, grad_n, grad_m))
         start = (
             None if x is None else x.to(dtype)

@@ -11,15 +11,18 @@ import triton
 import triton.language as tl
 
 from xlstm_model.kernels.launching import direct
-from xlstm_model.kernels.mlstm_kernels import (
+from xlstm_model.kernels.mlstm_gate_kernels import (
+    FLOOR,
+    PEAK,
+    WRITE,
     causal_weights,
-    chunk_path,
-    denominator_floor,
-    gate_rows,
+    load_field,
+    real_positions,
+)
+from xlstm_model.kernels.mlstm_kernels import (
     load_state,
     load_tile,
     load_vector,
-    state_shares,
     store_state,
     store_tile,
     store_vector,
@@ -29,9 +32,8 @@ from xlstm_model.kernels.mlstm_kernels import (
 @direct
 @triton.jit
 def recall_sums(
-    h, grad_h, mask, sums, i, f, border_m, grad_sums,
-    gate_b, gate_h, gate_s, S, N, NH, DV,
-    HAS_MASK: tl.constexpr, L: tl.constexpr, BV: tl.constexpr,
+    h, grad_h, mask, sums, positions, grad_sums, S, N, NH, DV,
+    HAS_MASK: tl.constexpr, L: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradient of every denominator before its absolute value; program: row, chunk."""
     row = tl.program_id(0).to(tl.int64)
@@ -39,19 +41,15 @@ def recall_sums(
     first = chunk * L
     batch, head = row // NH, row % NH
     values = (batch * S * NH + head) * DV
-    real, log_i, log_f, _ = gate_rows(
-        i, f, mask, batch * gate_b + head * gate_h, gate_s, batch, first, S, HAS_MASK, L
-    )
-    m = tl.load(border_m + row * N + chunk)
-    _, total, peak, _, _ = chunk_path(log_i, log_f, m, 0.0)
+    real = real_positions(mask, batch, first, S, HAS_MASK, L)
     inner = tl.zeros((L,), tl.float32)
     for column in range(0, DV, BV):
         out = load_tile(h, values, NH * DV, first, real, column, DV, L, BV)
         grad = load_tile(grad_h, values, NH * DV, first, real, column, DV, L, BV)
         inner += tl.sum(out.to(tl.float32) * grad.to(tl.float32), 1)
     below = load_vector(sums, row * S, first, S, L)
-    grad = sums_gradient(inner, below, denominator_floor(total, peak))
-    store_vector(grad_sums, row * S, first, S, grad, L)
+    floor = load_field(positions, row, chunk, N, FLOOR, L, PRECISION)
+    store_vector(grad_sums, row * S, first, S, sums_gradient(inner, below, floor), L)
 
 
 @triton.jit
@@ -65,9 +63,8 @@ def sums_gradient(inner, sums, floor):
 @direct
 @triton.jit
 def remember_backward(
-    q, i, f, mask, sums, grad_h, grad_sums, border_m, grad_end_c, grad_end_n,
-    grad_c, grad_n, grad_start_c, grad_start_n,
-    gate_b, gate_h, gate_s, S, N, NH, DK, DV,
+    q, mask, positions, chunks, sums, grad_h, grad_sums, grad_end_c, grad_end_n,
+    grad_c, grad_n, grad_start_c, grad_start_n, S, N, NH, DK, DV,
     HAS_MASK: tl.constexpr, HAS_STATE: tl.constexpr, HAS_END: tl.constexpr,
     L: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -75,7 +72,6 @@ def remember_backward(
     row = tl.program_id(0).to(tl.int64)
     a, b = tl.program_id(1) * BK, tl.program_id(2) * BV
     batch, head = row // NH, row % NH
-    gates = batch * gate_b + head * gate_h
     keys, values = (batch * S * NH + head) * DK, (batch * S * NH + head) * DV
     c = tl.zeros((BK, BV), tl.float32)
     n = tl.zeros((BK,), tl.float32)
@@ -89,15 +85,16 @@ def remember_backward(
         store_state(grad_c, at * DK * DV, a, DK, b, DV, c, BK, BV)
         if tl.program_id(2) == 0:
             store_vector(grad_n, at * DK, a, DK, n, BK)
-        m = tl.load(border_m + at)
-        real, log_i, log_f, _ = gate_rows(i, f, mask, gates, gate_s, batch, first, S, HAS_MASK, L)
-        relative, total, peak, grown, after = chunk_path(log_i, log_f, m, 0.0)
-        _, keep = state_shares(relative, grown, m, after)
+        real = real_positions(mask, batch, first, S, HAS_MASK, L)
+        peak = load_field(positions, row, chunk, N, PEAK, L, PRECISION)
+        floor = load_field(positions, row, chunk, N, FLOOR, L, PRECISION)
+        before = tl.load(chunks + at + row * N)
+        keep = tl.load(chunks + at + (row + 1) * N)
         query = load_tile(q, keys, NH * DK, first, real, a, DK, L, BK)
         grad = load_tile(grad_h, values, NH * DV, first, real, b, DV, L, BV)
         below = load_vector(sums, row * S, first, S, L)
-        divisor = tl.maximum(tl.abs(below), denominator_floor(total, peak))
-        reach = query.to(tl.float32) * tl.exp2(m - peak)[:, None]
+        divisor = tl.maximum(tl.abs(below), floor)
+        reach = query.to(tl.float32) * tl.exp2(before - peak)[:, None]
         quotient = (grad.to(tl.float32) / divisor[:, None]).to(query.dtype)
         c = c * keep + tl.dot(tl.trans(reach.to(query.dtype)), quotient, input_precision=PRECISION)
         n = n * keep + tl.sum(reach * load_vector(grad_sums, row * S, first, S, L)[:, None], 0)
@@ -107,20 +104,49 @@ def remember_backward(
             store_vector(grad_start_n, row * DK, a, DK, n, BK)
 
 
+@triton.jit
+def read_tile_backward(
+    v, h, grad_h, border_c, grad_c, grad_v, scores, key, divisor, dc, write, inner,
+    grad_scores, dq, dk, values, stride, first, real, state, column, S, DK, DV,
+    CARRY: tl.constexpr, ALONE: tl.constexpr,
+    L: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What columns of the values add to a chunk's gradients; stores their own."""
+    value = load_tile(v, values, stride, first, real, column, DV, L, BV)
+    grad = load_tile(grad_h, values, stride, first, real, column, DV, L, BV).to(tl.float32)
+    if CARRY:
+        out = load_tile(h, values, stride, first, real, column, DV, L, BV)
+        inner += tl.sum(out.to(tl.float32) * grad, 1)
+    quotient = (grad / divisor[:, None]).to(value.dtype)
+    grad_scores = tl.dot(quotient, tl.trans(value), grad_scores, input_precision=PRECISION)
+    dv = tl.dot(scores, quotient, input_precision=PRECISION)
+    if not ALONE:
+        before = load_state(border_c, state, 0, DK, column, DV, BK, BV)
+        if CARRY:
+            behind = dc.to(value.dtype)
+        else:
+            behind = load_state(grad_c, state, 0, DK, column, DV, BK, BV)
+        dq = tl.dot(quotient, tl.trans(before), dq, input_precision=PRECISION)
+        dk = tl.dot(value, tl.trans(behind), dk, input_precision=PRECISION)
+        dv += write[:, None] * tl.dot(key, behind, input_precision=PRECISION)
+    store_tile(grad_v, values, stride, first, S, column, DV, dv, L, BV)
+    return quotient, inner, grad_scores, dq, dk
+
+
 @direct
 @triton.jit
 def read_backward(
-    q, k, v, i, f, mask, h, sums, grad_h, border_c, border_n, border_m,
+    q, k, v, f, mask, positions, chunks, h, sums, grad_h, grad_sums, border_c, border_n,
     grad_c, grad_n, grad_end_c, grad_end_n, grad_start_c, grad_start_n,
     grad_q, grad_k, grad_v, grad_i, grad_f, grad_decay, onward,
-    gate_b, gate_h, gate_s, S, N, NH, DK, DV, log_scale,
+    gate_b, gate_h, gate_s, S, N, NH, DK, DV,
     HAS_MASK: tl.constexpr, HAS_STATE: tl.constexpr, HAS_END: tl.constexpr,
     CARRY: tl.constexpr, ALONE: tl.constexpr,
     L: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, TILES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """All gradients of a chunk; program: row, chunk (all of them if CARRY, which also does the work
-    of ``remember_backward`` and ``decay_backward``). ALONE: one chunk without a state around it."""
+    of the other kernels here). ALONE: one chunk without a state around it."""
     row = tl.program_id(0).to(tl.int64)
     batch, head = row // NH, row % NH
     gates = batch * gate_b + head * gate_h
@@ -142,23 +168,18 @@ def read_backward(
             chunk = N - 1 - back
         first = tl.full((), 1, tl.int32) * chunk * L
         at = row * N + chunk
-        m = -float("inf")
-        n = tl.zeros((BK,), tl.float32)
+        real = real_positions(mask, batch, first, S, HAS_MASK, L)
+        peak = load_field(positions, row, chunk, N, PEAK, L, PRECISION)
+        floor = load_field(positions, row, chunk, N, FLOOR, L, PRECISION)
+        write = load_field(positions, row, chunk, N, WRITE, L, PRECISION)
         if not ALONE:
-            m = tl.load(border_m + at)
+            reach = tl.exp2(tl.load(chunks + at + row * N) - peak)
             n = load_vector(border_n, at * DK, 0, DK, BK)
             if not CARRY:
                 dn = load_vector(grad_n, at * DK, 0, DK, BK)
-        real, log_i, log_f, fgate = gate_rows(
-            i, f, mask, gates, gate_s, batch, first, S, HAS_MASK, L
-        )
-        relative, total, peak, grown, after = chunk_path(log_i, log_f, m, log_scale)
-        write, keep = state_shares(relative, grown, m, after)
-        reach = tl.exp2(m - peak)
-        floor = denominator_floor(total, peak)
         query = load_tile(q, keys, NH * DK, first, real, 0, DK, L, BK)
         key = load_tile(k, keys, NH * DK, first, real, 0, DK, L, BK)
-        weights = causal_weights(relative, peak, L, PRECISION)
+        weights = causal_weights(positions, row, chunk, N, peak, L, PRECISION)
         scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * weights
         scores = tl.trans(scores.to(DTYPE))
         below = load_vector(sums, row * S, first, S, L)
@@ -167,31 +188,27 @@ def read_backward(
         grad_scores = tl.zeros((L, L), tl.float32)
         dq = tl.zeros((L, BK), tl.float32)
         dk = tl.zeros((L, BK), tl.float32)
-        for tile in tl.static_range(TILES):
-            column = tile * BV
-            value = load_tile(v, values, NH * DV, first, real, column, DV, L, BV)
-            out = load_tile(h, values, NH * DV, first, real, column, DV, L, BV)
-            grad = load_tile(grad_h, values, NH * DV, first, real, column, DV, L, BV)
-            grad = grad.to(tl.float32)
-            inner += tl.sum(out.to(tl.float32) * grad, 1)
-            quotient = (grad / divisor[:, None]).to(DTYPE)
-            grad_scores = tl.dot(quotient, tl.trans(value), grad_scores, input_precision=PRECISION)
-            dv = tl.dot(scores, quotient, input_precision=PRECISION)
-            if not ALONE:
-                before = load_state(border_c, at * DK * DV, 0, DK, column, DV, BK, BV)
-                if CARRY:
-                    behind = dc.to(DTYPE)
-                else:
-                    behind = load_state(grad_c, at * DK * DV, 0, DK, column, DV, BK, BV)
-                dq = tl.dot(quotient, tl.trans(before), dq, input_precision=PRECISION)
-                dk = tl.dot(value, tl.trans(behind), dk, input_precision=PRECISION)
-                dv += write[:, None] * tl.dot(key, behind, input_precision=PRECISION)
-            store_tile(grad_v, values, NH * DV, first, S, column, DV, dv, L, BV)
-        grad_sums = sums_gradient(inner, below, floor)
+        if CARRY:
+            quotient, inner, grad_scores, dq, dk = read_tile_backward(
+                v, h, grad_h, border_c, grad_c, grad_v, scores, key, divisor, dc, write, inner,
+                grad_scores, dq, dk, values, NH * DV, first, real, at * DK * DV, 0, S, DK, DV,
+                CARRY, ALONE, L, BK, BV, PRECISION,
+            )  # fmt: skip
+        else:
+            for tile in range(TILES):
+                _, inner, grad_scores, dq, dk = read_tile_backward(
+                    v, h, grad_h, border_c, grad_c, grad_v, scores, key, divisor, dc, write, inner,
+                    grad_scores, dq, dk, values, NH * DV, first, real, at * DK * DV, tile * BV, S,
+                    DK, DV, CARRY, ALONE, L, BK, BV, PRECISION,
+                )  # fmt: skip
+        if CARRY:
+            to_sums = sums_gradient(inner, below, floor)
+        else:
+            to_sums = load_vector(grad_sums, row * S, first, S, L)
         if not ALONE:
-            dq = reach[:, None] * (dq + grad_sums[:, None] * n[None, :])
+            dq = reach[:, None] * (dq + to_sums[:, None] * n[None, :])
             dk = write[:, None] * (dk + dn[None, :])
-        grad_scores = ((grad_scores + grad_sums[:, None]) * weights).to(DTYPE)
+        grad_scores = ((grad_scores + to_sums[:, None]) * weights).to(DTYPE)
         dq = tl.dot(grad_scores, key, dq, input_precision=PRECISION)
         dk = tl.dot(tl.trans(grad_scores), query, dk, input_precision=PRECISION)
         store_tile(grad_q, keys, NH * DK, first, S, 0, DK, dq, L, BK)
@@ -203,16 +220,18 @@ def read_backward(
         place = (batch * S + t) * NH + head
         tl.store(grad_i + place, tl.where(real, di, 0.0).to(grad_i.dtype.element_ty), mask=t < S)
         if CARRY:
+            fgate = tl.load(f + gates + t * gate_s, mask=real, other=0.0).to(tl.float32)
             df = (tl.cumsum(change, 0, reverse=True) + later) * (1.0 - tl.sigmoid(fgate))
             df = tl.where(real, df, 0.0).to(grad_f.dtype.element_ty)
             tl.store(grad_f + place, df, mask=t < S)
             later += tl.sum(change, 0)
             if not ALONE:
+                keep = tl.load(chunks + at + (row + 1) * N)
                 reached = query.to(tl.float32) * reach[:, None]
                 dc = dc * keep + tl.dot(
                     tl.trans(reached.to(DTYPE)), quotient, input_precision=PRECISION
                 )
-                dn = dn * keep + tl.sum(reached * grad_sums[:, None], 0)
+                dn = dn * keep + tl.sum(reached * to_sums[:, None], 0)
         else:
             store_vector(grad_decay, row * S, first, S, change, L)
     if CARRY and HAS_STATE:

@@ -11,6 +11,8 @@ from xlstm_model.kernels import library
 
 WIDEST_HEAD = {torch.bfloat16: 256, torch.float32: 128}
 """Queries, keys or values per head."""
+FIELDS = {torch.bfloat16: 4, torch.float32: 5}
+"""Numbers that the gates' kernel leaves of each position (see ``mlstm_gate_kernels``)."""
 
 
 class Plan(NamedTuple):
@@ -22,13 +24,19 @@ class Plan(NamedTuple):
     """One program walks all chunks of a row with the state in registers, rather than one per chunk
     after one that leaves the states in memory."""
     tile: int
-    """Columns of the values per program or turn."""
+    """Columns of the values per program or turn of the chunks."""
     warps: int
     """Warps per program of the chunks."""
-    backward_warps: int
-    """The same of their gradients."""
     stages: int
-    """Loads in flight."""
+    """Loads in flight there."""
+    backward_tile: int
+    """The same three of the chunks' gradients."""
+    backward_warps: int
+    backward_stages: int
+    state_tile: tuple[int, int] = (64, 64)
+    """Rows and columns per program of the states, where those come first."""
+    state_warps: int = 4
+    state_stages: int = 3
 
 
 class Inputs(NamedTuple):
@@ -59,14 +67,20 @@ def make_plan(rows: int, seq_len: int, qk_dim: int, v_dim: int, dtype: torch.dty
     True
     """
     bk, bv = library.power_of_two(qk_dim), library.power_of_two(v_dim)
+    widest, is_narrow = max(bk, bv), dtype == torch.bfloat16
     # What a program keeps of queries and keys grows with their width in bytes.
-    room = 16384 if dtype == torch.bfloat16 else 8192
+    room = 16384 if is_narrow else 8192
     length = min(max(16, min(64, room // (bk * dtype.itemsize))), library.power_of_two(seq_len))
-    # Measured on an H100: walking beats two passes over the states while a state is small.
-    carry = max(bk, bv) <= 32 or (seq_len <= length and max(bk, bv) <= 64)
-    tile = min(bv, 128 if bk <= 128 and dtype == torch.bfloat16 else 64)
-    warps = 4 if max(bk, bv) <= 64 else 8
-    return Plan(length, carry, tile, warps, warps, 2)
+    # All below was measured on an H100. Walking beats two passes over the states while a state is
+    # small.
+    if widest <= 32 or (seq_len <= length and widest <= 64):
+        return Plan(length, True, bv, 4, 3, bv, 4, 2)
+    if not is_narrow or widest > 128:
+        warps = 4 if widest <= 64 else 8
+        return Plan(length, False, min(bv, 64), warps, 2, min(bv, 64), warps, 1)
+    states = {"state_tile": (32, 64), "state_warps": 2, "state_stages": 4}
+    backward_warps = 4 if widest <= 64 else 8
+    return Plan(length, False, bv, 4, 1, min(bv, 64), backward_warps, 2, **states)
 
 
 def gather_inputs(q, k, v, igate, fgate, c, n, m, mask) -> Inputs:  # type: ignore[no-untyped-def]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from xlstm_model.kernels import cross_entropy, mlstm, slstm
+from xlstm_model.kernels.mlstm_plan import FIELDS
 
 _MLSTM = (
     "Tensor q, Tensor k, Tensor v, Tensor igate, Tensor fgate, Tensor? c, Tensor? n, Tensor? m, "
@@ -52,7 +53,8 @@ def _(*arguments: Any) -> list[Tensor]:
         wide(B * NH, S),
         q.new_empty(B * NH, stored, DK, DV),
         wide(B * NH, stored, DK),
-        wide(B * NH, stored),
+        wide(B * NH, FIELDS[q.dtype], N * plan.length),
+        wide(B * NH, 2, N),
     ]
 
 

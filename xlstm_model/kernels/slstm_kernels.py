@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from xlstm_model.kernels.launching import direct
-from xlstm_model.kernels.mlstm_kernels import log_sigmoid
+from xlstm_model.kernels.mlstm_gate_kernels import log_sigmoid
 
 
 @triton.jit
