@@ -44,6 +44,7 @@ LOGS = (
     Log(
         "MovieLens-100K, models of width 128",
         "movielens-100k-wide",
+        "movielens-100k-wide-temporal",
         note=(
             "The same users and events as above, models of twice the width, each searched anew: 8 "
             "trials, the first of the settings found at width 64. This ranks the same test events "
