@@ -9,7 +9,12 @@ from torch.nn import functional as F
 from tasks.training.fused_cross_entropy import linear_cross_entropy, seen_cross_entropy
 from tests.xlstm_model.kernels.comparison import assert_equal, draw
 from xlstm_model.kernels import library
-from xlstm_model.kernels.cross_entropy import fits, negative_log_likelihood, seen_items
+from xlstm_model.kernels.cross_entropy import (
+    fits,
+    negative_log_likelihood,
+    seen_items,
+    split_turns,
+)
 from xlstm_model.repeats import RepeatBias, repeats_at
 
 pytestmark = [
@@ -52,6 +57,23 @@ def test_equals_float64(rng, device, dtype, with_bias, shape):
     targets = torch.randint(1, V, (T,), generator=rng).to(device)
     for grads_of in ((0,), (0, 1)):
         assert_equal(_run(targets), _reference(targets), leaves, grads_of, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 3, 40])
+def test_gpus_of_any_size_add_up_the_same_gradient(rng, device, monkeypatch, multiprocessors):
+    monkeypatch.setattr(library, "multiprocessors", lambda device: multiprocessors)
+    T, V, D = 300, 70, 16
+    leaves = _leaves(T, V, D, rng, torch.float32, device, True)
+    targets = torch.randint(1, V, (T,), generator=rng).to(device)
+    assert_equal(_run(targets), _reference(targets), leaves, (0,), TOLERANCE[torch.float32])
+
+
+def test_turns_are_split_into_whole_waves():
+    assert split_turns(tiles=10, turns=400, places=20, part_bytes=0) == 2
+    # 7.9 of 8 waves.
+    assert split_turns(tiles=418, turns=400, places=264, part_bytes=0) == 5
+    assert split_turns(tiles=418, turns=400, places=264, part_bytes=10**9) == 1
+    assert split_turns(tiles=1, turns=1, places=264, part_bytes=1) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])

@@ -72,6 +72,17 @@ def test_equals_the_reference(rng, device, dtype, plan, seq_len, masked, with_st
     _check(leaves, mask, plan, with_state, grads_of=(0,))
 
 
+@pytest.mark.parametrize("plan", [CARRIED, PARALLEL], ids=["carried", "parallel"])
+@pytest.mark.parametrize("with_state", [False, True], ids=["empty", "started"])
+def test_gates_of_many_chunks_are_followed_in_turns(rng, device, monkeypatch, plan, with_state):
+    monkeypatch.setattr(kernels, "MOST_CHUNKS", 2)
+    B, NH, S, DK, DV = 2, 1, 75, 5, 20
+    leaves = _inputs(B, NH, S, DK, DV, rng, torch.float32, device, gates=3.0)
+    leaves += _state(B, NH, DK, DV, rng, device) if with_state else []
+    mask = (torch.rand(B, S, generator=rng) < 0.7).to(device)
+    _check(leaves, mask, plan, with_state)
+
+
 @pytest.mark.parametrize("head_dim", [16, 24, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_any_head_size(rng, device, head_dim, dtype):
