@@ -25,7 +25,8 @@ REASONS: dict[str, str] = {
     "grows_by_position": "The growth of scores along a window is found; embeddings, which every "
     "position multiplies, answer for it in a check that outranks the others.",
     "very_narrow": "Two features: scores of all users are nearly one, beyond a limit that models "
-    "of usual width keep a hundred times over.",
+    "of usual width keep a hundred times over; where training is looked at, nothing was learnt, "
+    "and one window cannot be learnt by heart either.",
     "narrow": "Eight features of a linear model on this log: 0.094 % of the scores' variance lies "
     "between users, below the limit of 0.1 %.",
     "rnn_weights_huge": "Cells saturate, and runs of the same history drift apart: the question on "
