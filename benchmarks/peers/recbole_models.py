@@ -2,7 +2,8 @@
 
 Model classes, losses, initial weights, batch size and AdamW are RecBole's (1.2.1), and so is its
 way to train: every prefix of every history is an example of its own. Prefixes are cut on the
-device instead of being copied by RecBole's data sets, which gives the same examples sooner.
+device instead of being copied by RecBole's data sets, and short ones of a batch are not padded to
+the window: the same examples and gradients, sooner.
 Item ids are this project's, as both keep 0 for padding and pad on the right.
 """
 
@@ -21,6 +22,8 @@ from tasks.data.prepared import EvaluationSplit, PreparedData
 CLASSES = {"recbole-gru4rec": "GRU4Rec", "recbole-sasrec": "SASRec"}
 BATCH = 2048
 """RecBole's own default."""
+GROUPS = 4
+"""Parts of a batch by the length of their prefixes, each padded to its own longest."""
 MAX_EPOCHS, PATIENCE = 40, 6
 
 
@@ -93,6 +96,21 @@ def prefixes(offsets: np.ndarray, max_len: int) -> tuple[np.ndarray, np.ndarray]
     return at, np.minimum(before[at], max_len)
 
 
+def backward_in_groups(
+    chosen: Tensor, lengths: Tensor, mean_loss: Callable[[Tensor], Tensor]
+) -> None:
+    """Add up the gradient of a batch's mean loss group by group.
+
+    Args:
+        chosen: (n,) examples of the batch.
+        lengths: Of all examples.
+        mean_loss: Of some examples, which come shortest first.
+    """
+    by_length = chosen[lengths[chosen].argsort()]
+    for group in by_length.split(-(-len(chosen) // GROUPS)):
+        (mean_loss(group) * (len(group) / len(chosen))).backward()
+
+
 class RecBoleTraining:
     """See `benchmarks.peers.fitting.Training`."""
 
@@ -118,21 +136,24 @@ class RecBoleTraining:
         self._items = torch.from_numpy(np.asarray(data.train.items, np.int64)).to(device)
         self._at = torch.from_numpy(at).to(device)
         self._lengths = torch.from_numpy(lengths).to(device)
-        self._columns = torch.arange(max_len, device=device)
 
     def epoch(self) -> None:
         """Pass over all prefixes in random order."""
         order = torch.randperm(len(self._at), device=self._at.device)
         for chosen in order.split(BATCH):
-            at, lengths = self._at[chosen], self._lengths[chosen]
-            where = (at - lengths)[:, None] + self._columns
-            real = self._columns < lengths[:, None]
-            histories = torch.where(real, self._items[where.clamp(max=len(self._items) - 1)], 0)
             self._optimizer.zero_grad()
-            model = self.model
-            batch = {model.ITEM_SEQ: histories, model.ITEM_SEQ_LEN: lengths}
-            model.calculate_loss({**batch, model.POS_ITEM_ID: self._items[at]}).backward()
+            backward_in_groups(chosen, self._lengths, self._loss)
             self._optimizer.step()
+
+    def _loss(self, chosen: Tensor) -> Tensor:
+        """Mean loss of some prefixes, padded to the longest of them."""
+        at, lengths = self._at[chosen], self._lengths[chosen]
+        columns = torch.arange(int(lengths[-1]), device=at.device)
+        where = (at - lengths)[:, None] + columns
+        real = columns < lengths[:, None]
+        histories = torch.where(real, self._items[where.clamp(max=len(self._items) - 1)], 0)
+        batch = {self.model.ITEM_SEQ: histories, self.model.ITEM_SEQ_LEN: lengths}
+        return self.model.calculate_loss({**batch, self.model.POS_ITEM_ID: self._items[at]})
 
     def scorer(self, split: EvaluationSplit) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Scores of histories."""

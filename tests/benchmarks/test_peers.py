@@ -10,7 +10,7 @@ from torch import nn
 from benchmarks.peers import place as places
 from benchmarks.peers.fitting import Rules, fit, read_ranks, write_ranks
 from benchmarks.peers.place import Budget, Place
-from benchmarks.peers.recbole_models import prefixes
+from benchmarks.peers.recbole_models import GROUPS, backward_in_groups, prefixes
 from benchmarks.peers.rectools_models import keep_known, pad_left
 from benchmarks.peers.run import read_sites, reopen
 from benchmarks.peers.space import PEERS, draw, peers_of
@@ -91,6 +91,24 @@ def test_prefixes_are_every_event_but_the_first_with_what_came_before():
     at, lengths = prefixes(np.array([0, 3, 4, 6]), max_len=1)
     assert at.tolist() == [1, 2, 5]
     assert lengths.tolist() == [1, 1, 1]
+
+
+def test_groups_of_like_length_add_up_to_the_gradient_of_the_batch():
+    lengths = torch.tensor([5, 1, 4, 1, 3, 9, 2])
+    values = torch.arange(7.0) ** 2
+    weight = torch.ones(7, requires_grad=True)
+    groups = []
+
+    def mean_loss(group):
+        groups.append(lengths[group].tolist())
+        return (weight * values)[group].mean()
+
+    chosen = torch.tensor([6, 0, 5, 1, 2])
+    backward_in_groups(chosen, lengths, mean_loss)
+    assert groups == [[1, 2], [4, 5], [9]]
+    assert len(groups) <= GROUPS
+    whole = torch.zeros(7).index_fill(0, chosen, 1 / 5) * values
+    assert torch.allclose(weight.grad, whole)
 
 
 def test_histories_are_padded_left_after_unknown_items_are_left_out():
