@@ -106,13 +106,23 @@ def collect(folders: list[Path], target: Path, weights: list[str]) -> None:
 
 
 def unpack(archives: list[Path], runs: Path = ROOT / "runs") -> None:
-    """Put results where the stages and ``assay tune`` would have put them."""
+    """Put results where the stages and ``assay tune`` would have put them.
+
+    Raises:
+        ValueError: an archive holds a file that would lie elsewhere.
+    """
     for path in archives:
         with tarfile.open(path) as archive:
-            members = [m for m in archive.getmembers() if Path(m.name).name != "params.yaml"]
-            archive.extractall(runs, members, filter="data")
-            for member in set(archive.getmembers()) - set(members):
-                _adopt_settings(runs / member.name, archive.extractfile(member).read())
+            members = [member for member in archive.getmembers() if member.isfile()]
+            for member in members:
+                place, brought = runs / member.name, archive.extractfile(member).read()
+                if not place.resolve().is_relative_to(runs.resolve()):
+                    raise ValueError(f"{path} holds {member.name}, which lies outside of {runs}.")
+                if place.name == "params.yaml":
+                    _adopt_settings(place, brought)
+                    continue
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(brought)
         print(f"{path}: {len(members)} files")
 
 

@@ -101,6 +101,10 @@ class Package:
         return f"| {self.name} | {self.licence} | {self.needed} |"
 
 
+ELSEWHERE = (Package("async-timeout", "Apache-2.0", "transitive"),)
+"""Needed by other versions of Python than the one this page is made with: before 3.11.3."""
+
+
 def packages() -> list[Package]:
     """Return every package Assay needs here, direct ones first, by name.
 
@@ -116,8 +120,11 @@ def packages() -> list[Package]:
         kind = "direct" if name in names else "transitive"
         needed = kind if name in runtime else "development"
         found.append(Package(name, licence_of(metadata.distribution(name)), needed))
-    order = ("direct", "transitive", "development")
-    return sorted(found, key=lambda package: (order.index(package.needed), package.name))
+    return sorted(found, key=_place)
+
+
+def _place(package: Package) -> tuple[int, str]:
+    return ("direct", "transitive", "development").index(package.needed), package.name
 
 
 def licence_of(distribution: metadata.Distribution) -> str:
@@ -194,7 +201,8 @@ def render() -> str:
             f"licences not known to be compatible: {lines}. Read the licence file; then add it to "
             "COMPATIBLE or KNOWN in docs/generate/notices.py, or drop the package."
         )
-    return HEAD + "".join(f"{package.row}\n" for package in found)
+    rows = sorted({package.row: package for package in (*found, *ELSEWHERE)}.values(), key=_place)
+    return HEAD + "".join(f"{package.row}\n" for package in rows)
 
 
 def main() -> None:

@@ -68,6 +68,14 @@ def test_records_come_home_and_weights_only_of_named_runs(folder, tmp_path):
     assert load_settings(tmp_path / "home" / "mine" / "params.yaml").experiment.seeds == (0, 1)
 
 
+def test_an_archive_that_reaches_outside_is_refused(folder, tmp_path):
+    with tarfile.open(tmp_path / "runs0.tar.gz", "w:gz") as archive:
+        archive.add(folder / "params.yaml", "../params.yaml")
+    with pytest.raises(ValueError, match=r"\.\./params\.yaml, which lies outside of"):
+        unpack([tmp_path / "runs0.tar.gz"], tmp_path / "home")
+    assert not (tmp_path / "params.yaml").exists()
+
+
 def test_changes_to_a_preset_are_valid_settings_beside_its_data(folder):
     (folder / "data").mkdir()
     levers.make(folder)
