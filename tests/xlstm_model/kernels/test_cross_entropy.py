@@ -159,9 +159,9 @@ def test_hard_scores_stay_finite(rng, device):
     with torch.no_grad():
         leaves[0].mul_(1e3)
     targets = torch.randint(1, 40, (5,), generator=rng).to(device)
-    # Float32 holds scores of thousands to 2e-4; the products' roundings come on top where nothing
-    # fuses multiplying and adding.
-    assert_equal(_run(targets), _reference(targets), leaves, (0,), 5e-4)
+    # Float32 holds scores of thousands to 2e-4. The interpreter rounds products before it adds.
+    tolerance = 2e-4 if device.type == "cuda" else 5e-4
+    assert_equal(_run(targets), _reference(targets), leaves, (0,), tolerance)
 
 
 def test_fits_only_what_was_written_for(device):
