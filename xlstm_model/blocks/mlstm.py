@@ -127,7 +127,7 @@ class MLSTMBlock(nn.Module):
         self.num_heads, self.head_dim = num_heads, inner // num_heads
         self.residual = residual
         groups = inner // qkv_block_size
-        self.norm = FeatureNorm(embedding_dim) if norm else nn.Identity()
+        self.norm = FeatureNorm(embedding_dim, for_product=True) if norm else nn.Identity()
         self.proj_up = nn.Linear(embedding_dim, 2 * inner, bias=False)
         self.conv = CausalConv1d(inner, conv_kernel) if convolution else None
         self.q_proj = BlockDiagonalLinear(inner, inner, groups, bias=False)

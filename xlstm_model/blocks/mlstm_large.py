@@ -99,7 +99,7 @@ class MLSTMLargeBlock(nn.Module):
         check_at_least(1, **{"embedding_dim * qk_factor": qk})
         check_divides("num_heads", num_heads, "embedding_dim * qk_factor", qk)
         self.embedding_dim, self.num_heads, self.gate_cap = embedding_dim, num_heads, gate_cap
-        self.norm = FeatureNorm(embedding_dim, "rms", LARGE_NORM_EPS)
+        self.norm = FeatureNorm(embedding_dim, "rms", LARGE_NORM_EPS, for_product=True)
         self.q_proj = nn.Linear(embedding_dim, qk, bias=False)
         self.k_proj = nn.Linear(embedding_dim, qk, bias=False)
         self.v_proj = nn.Linear(embedding_dim, embedding_dim, bias=False)
@@ -117,7 +117,7 @@ class MLSTMLargeBlock(nn.Module):
         )
         self.head_merge = HeadMerge(num_heads, embedding_dim // num_heads, eps=LARGE_NORM_EPS)
         self.proj_down = nn.Linear(embedding_dim, embedding_dim, bias=False)
-        self.feed_forward_norm = FeatureNorm(embedding_dim, "rms", LARGE_NORM_EPS)
+        self.feed_forward_norm = FeatureNorm(embedding_dim, "rms", LARGE_NORM_EPS, for_product=True)
         self.feed_forward = GatedFeedForward(
             embedding_dim, feed_forward_factor, "silu", inner_multiple, dropout=dropout
         )

@@ -132,7 +132,7 @@ class SLSTMBlock(nn.Module):
         self.embedding_dim, self.num_heads = embedding_dim, num_heads
         self.head_dim = embedding_dim // num_heads
         self.residual = residual
-        self.norm = FeatureNorm(embedding_dim) if norm else nn.Identity()
+        self.norm = FeatureNorm(embedding_dim, for_product=True) if norm else nn.Identity()
         self.conv = CausalConv1d(embedding_dim, conv_kernel) if convolution else None
         self.convolved_gates = self._gate_projection(self.convolved)
         self.raw_gates = self._gate_projection(self.raw)
@@ -145,7 +145,9 @@ class SLSTMBlock(nn.Module):
         )
         self.head_merge = HeadMerge(num_heads, self.head_dim, norm=norm)
         self.dropout = nn.Dropout(dropout)
-        self.feed_forward_norm = FeatureNorm(embedding_dim) if feed_forward and norm else None
+        self.feed_forward_norm = (
+            FeatureNorm(embedding_dim, for_product=True) if feed_forward and norm else None
+        )
         self.feed_forward = (
             GatedFeedForward(
                 embedding_dim, feed_forward_factor, multiple_of=inner_multiple, dropout=dropout

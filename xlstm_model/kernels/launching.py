@@ -1,8 +1,9 @@
 """Launches kernels with little work on the host.
 
-Before every launch Triton looks at each argument to find the program compiled for its kind, which
-takes longer than many of the kernels run. Here the kinds are one dictionary key, and the program
-found the first time is launched directly.
+Before every launch Triton looks at each argument to find the program compiled for its kind, and
+asks the driver about each pointer, which takes longer than many of the kernels run. Here the kinds
+are one dictionary key, and the program found the first time is launched directly, with addresses
+for tensors.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ class Direct:
             arguments: Its first parameters: tensors, numbers or None.
             options: The other parameters, constants of the program, and Triton's own options.
         """
-        key = kind_of(arguments, options)
+        key, passed = kind_of(arguments, options)
         found = self._kept.get(key)
         if found is not None:
             program, constants = found
-            program[(*grid, 1, 1)[:3]](*arguments, *constants)
+            program[(*grid, 1, 1)[:3]](*passed, *constants)
             return
         program = self.kernel[tuple(grid)](*arguments, **options)
         if len(self._kept) >= MOST_KEPT:
@@ -67,11 +68,17 @@ def direct(kernel: Any) -> Any:
     return Direct(kernel) if triton.__version__.startswith(KNOWN_VERSIONS) else kernel
 
 
-def kind_of(arguments: Sequence[Any], options: dict[str, Any]) -> tuple[Any, ...]:
-    """Everything that decides which program runs, and more."""
-    kinds = [
-        (x.dtype, x.data_ptr() % ALIGNMENT) if isinstance(x, Tensor) else (type(x), x)
-        for x in arguments
-    ]
+def kind_of(arguments: Sequence[Any], options: dict[str, Any]) -> tuple[tuple[Any, ...], list[Any]]:
+    """Everything that decides which program runs, and more; and what to launch it with."""
+    kinds, passed = [], []
+    for x in arguments:
+        if isinstance(x, Tensor):
+            address = x.data_ptr()
+            # Addresses are not checked at a launch: a tensor elsewhere is of a kind of its own.
+            kinds.append((x.dtype, x.get_device(), address % ALIGNMENT))
+            passed.append(address)
+        else:
+            kinds.append((type(x), x))
+            passed.append(x)
     device = torch.cuda.current_device() if torch.cuda.is_available() else -1
-    return (device, *options.items(), *kinds)
+    return (device, *options.items(), *kinds), passed

@@ -17,6 +17,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from xlstm_model.tracing import must_be_visible
+
 DTYPES = (torch.bfloat16, torch.float32)
 """What the kernels read. Float16 does not hold the range of an exponential gate's memory."""
 OLDEST_CAPABILITY = (8, 0)
@@ -26,6 +28,7 @@ SHARED_MEMORY = 160 * 1024
 """Bytes on the chip that a program may need; what data-centre GPUs have since Ampere."""
 
 _disabled = 0
+_said: set[str] = set()
 
 
 def _has_triton() -> bool:
@@ -86,11 +89,57 @@ def fits(*tensors: Tensor | None) -> bool:
         return False
     given = [x for x in tensors if x is not None]
     if not all(x.dtype in DTYPES for x in given):
+        if any(x.dtype == torch.float16 and x.device.type == "cuda" for x in given):
+            say_once(
+                "xlstm_model runs without its GPU kernels: they take bfloat16 and float32, and "
+                "float16 does not hold the range of an exponential gate's memory. Results are "
+                "right where float16 reaches, several times slower. Use bfloat16."
+            )
         return False
     # Compilers trace this: what never holds on the CPU is settled before anything is looked up.
     if all(x.device.type != "cuda" for x in given):
         return INTERPRETED
     return all(_device_fits(x.device) for x in given)
+
+
+def head_fits(cell: str, head_dim: int, widest: int, dtype: torch.dtype) -> bool:
+    """Whether a cell's kernels take heads so wide; says once where they do not.
+
+    Args:
+        cell: For the message.
+        head_dim: Units per head.
+        widest: That the kernels take.
+        dtype: For the message; kernels take narrower heads in float32.
+    """
+    if head_dim <= widest:
+        return True
+    say_once(
+        f"xlstm_model runs the {cell} without its GPU kernels: heads of {head_dim} units in "
+        f"{str(dtype).removeprefix('torch.')} are wider than {widest}. Results are the same, many "
+        "times slower. Set num_heads to more heads"
+        + (", or train and score in bfloat16." if dtype == torch.float32 else ".")
+    )
+    return False
+
+
+def say_once(message: str) -> None:
+    """Warn of something, the first time it is met."""
+    # A compiler that traces this would stop at a warning.
+    if not torch.compiler.is_compiling() and message not in _said:
+        _said.add(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def fits_layer(*tensors: Tensor | None) -> bool:
+    """Whether the kernels of layers without a state can take these tensors.
+
+    Compilers fuse such layers themselves; exporters and function transforms have to see them.
+
+    >>> fits_layer(torch.zeros(1, dtype=torch.float64))
+    False
+    """
+    is_watched = torch.compiler.is_compiling() or must_be_visible()
+    return not is_watched and fits(*tensors)
 
 
 @contextmanager

@@ -22,17 +22,16 @@ from xlstm_model.tracing import refuse_double_backward
 MOST_CHUNKS = 32
 """Chunks whose gates a program follows at once."""
 GATES_PER_WARP = 256
+"""Positions whose gates a warp of such a program follows at once."""
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tensor, Tensor], eps: float) -> bool:
     """Whether the kernels can run this; the gates may have another dtype than q, k and v."""
-    return (
-        eps == 0.0
-        and q.dtype == k.dtype == v.dtype
-        and max(q.shape[-1], v.shape[-1]) <= WIDEST_HEAD.get(q.dtype, 0)
-        and q.numel() > 0
-        and library.fits(q, k, v, *gates)
-    )
+    is_known = eps == 0.0 and q.dtype == k.dtype == v.dtype and q.numel() > 0
+    if not is_known or not library.fits(q, k, v, *gates):
+        return False
+    widest = max(q.shape[-1], v.shape[-1])
+    return library.head_fits("mLSTM", widest, WIDEST_HEAD[q.dtype], q.dtype)
 
 
 def mlstm(

@@ -11,8 +11,12 @@ from xlstm_model.cells.slstm_loop import stabilizer_gradient
 from xlstm_model.kernels import library
 from xlstm_model.tracing import refuse_double_backward
 
-WIDEST_HEAD = {torch.bfloat16: 128, torch.float32: 64}
+WIDEST_HEAD = 256
+"""Units per head."""
+RESIDENT_HEAD = {torch.bfloat16: 128, torch.float32: 64}
 """Units per head whose weights a program can hold in shared memory."""
+UNITS_AT_ONCE = {torch.bfloat16: 64, torch.float32: 32}
+"""Units whose weights a program reads at a time where it cannot hold all."""
 ROWS_PER_TURN = 64
 """Positions times samples that enter the weights' gradient at once."""
 
@@ -40,11 +44,9 @@ class Kept(NamedTuple):
 
 def fits(gates_preact: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether the kernels can run this; weight and bias may have another dtype than the gates."""
-    return (
-        gates_preact.numel() > 0
-        and gates_preact.shape[-1] <= WIDEST_HEAD.get(gates_preact.dtype, 0)
-        and library.fits(gates_preact, weight, bias)
-    )
+    if gates_preact.numel() == 0 or not library.fits(gates_preact, weight, bias):
+        return False
+    return library.head_fits("sLSTM", gates_preact.shape[-1], WIDEST_HEAD, gates_preact.dtype)
 
 
 def make_plan(head_dim: int) -> Plan:
@@ -53,7 +55,8 @@ def make_plan(head_dim: int) -> Plan:
     >>> make_plan(32).samples
     16
     """
-    warps = min(8, library.power_of_two(head_dim) // 8)
+    width = library.power_of_two(head_dim)
+    warps = 16 if width > 128 else min(8, width // 8)
     return Plan(16, warps, warps)
 
 
@@ -152,7 +155,8 @@ def _weight_gradient(states_h: Tensor, grad_gates: Tensor) -> tuple[Tensor, Tens
 
     B, S, _, NH, DH = grad_gates.shape
     width = library.power_of_two(DH)
-    tile = min(width, 64)
+    is_wide = width > 128  # tiles of three would not fit beside each other
+    tile, warps, stages = (32, 8, 2) if is_wide else (min(width, 64), 4, 3)
     tiles = -(-DH // tile)
     turns = -(-S * B // ROWS_PER_TURN)
     parts = max(1, min(turns, 512 // (4 * NH * tiles)))
@@ -162,7 +166,7 @@ def _weight_gradient(states_h: Tensor, grad_gates: Tensor) -> tuple[Tensor, Tens
     kernels.weight_backward[(NH * 4, parts, tiles)](
         states_h, grad_gates, grad_weight, grad_bias, B, S, NH, DH, per_part, BT=ROWS_PER_TURN,
         BP=tile, BD=width, DTYPE=_triton_dtype(grad_gates.dtype),
-        PRECISION=library.precision(grad_gates.dtype), num_warps=4,
+        PRECISION=library.precision(grad_gates.dtype), num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return grad_weight.sum(0), grad_bias.sum(0)
 
@@ -178,7 +182,9 @@ def _options(
     return {
         "HAS_MASK": mask is not None,
         "SIGMOID": sigmoid,
+        "RESIDENT": library.power_of_two(head_dim) <= RESIDENT_HEAD[dtype],
         "BB": plan.samples,
+        "BK": UNITS_AT_ONCE[dtype],
         "BD": library.power_of_two(head_dim),
         "DTYPE": _triton_dtype(dtype),
         "PRECISION": library.precision(dtype),

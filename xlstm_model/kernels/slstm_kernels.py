@@ -1,7 +1,8 @@
 """Triton kernels of the sLSTM: the whole loop over time in one program per head and some samples.
 
-Weights stay where the program holds them for all positions; what a position needs besides the one
-before it is loaded one position ahead. Layouts of what is kept are those of ``cells.slstm_passes``:
+Weights stay where the program holds them for all positions (RESIDENT), or where they are too many
+come by in parts at each; what a position needs besides the one before it is loaded one position
+ahead. Layouts of what is kept are those of ``cells.slstm_passes``:
 pre-activations (S, NH, B, 4, DH), states at the borders (S + 1, NH, B, DH). Gates, outputs and
 their gradients have time behind the samples, (B, S, ...).
 """
@@ -31,6 +32,52 @@ def load_weight(ptr, head, gate: tl.constexpr, DH, BD: tl.constexpr, DTYPE: tl.c
 
 
 @triton.jit
+def add_recurrent(
+    i, f, z, o, states_h, at_before, weight, head, inside, DH,
+    BK: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Four gates with what the output before them adds, BK units of it at a time from memory."""
+    d = tl.arange(0, BD)
+    for first in tl.range(0, DH, BK, num_stages=1):
+        p = first + tl.arange(0, BK)
+        is_unit = inside[:, None] & (p < DH)[None, :]
+        before = tl.load(states_h + at_before[:, None] + p[None, :], mask=is_unit, other=0.0)
+        before = before.to(DTYPE)
+        at = weight + (head * DH + p[:, None]) * 4 * DH + d[None, :]
+        real = (p < DH)[:, None] & (d < DH)[None, :]
+        w = tl.load(at, mask=real, other=0.0).to(DTYPE)
+        i = tl.dot(before, w, i, input_precision=PRECISION)
+        w = tl.load(at + DH, mask=real, other=0.0).to(DTYPE)
+        f = tl.dot(before, w, f, input_precision=PRECISION)
+        w = tl.load(at + 2 * DH, mask=real, other=0.0).to(DTYPE)
+        z = tl.dot(before, w, z, input_precision=PRECISION)
+        w = tl.load(at + 3 * DH, mask=real, other=0.0).to(DTYPE)
+        o = tl.dot(before, w, o, input_precision=PRECISION)
+    return i, f, z, o
+
+
+@triton.jit
+def gather_recurrent(
+    grad_gates, at_grad, step_gate, weight, head, inside, DH, BB: tl.constexpr,
+    BK: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradient of the output before four gates, BK units of each at a time from memory."""
+    p = tl.arange(0, BD)
+    total = tl.zeros((BB, BD), tl.float32)
+    for first in tl.range(0, DH, BK, num_stages=1):
+        d = first + tl.arange(0, BK)
+        is_unit = inside[:, None] & (d < DH)[None, :]
+        real = (p < DH)[:, None] & (d < DH)[None, :]
+        for gate in tl.static_range(4):
+            at = grad_gates + at_grad[:, None] + gate * step_gate + d[None, :]
+            grad = tl.load(at, mask=is_unit, other=0.0).to(DTYPE)
+            at_weight = weight + ((head * DH + p[:, None]) * 4 + gate) * DH + d[None, :]
+            w = tl.trans(tl.load(at_weight, mask=real, other=0.0).to(DTYPE))
+            total = tl.dot(grad, w, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit
 def load_gates(ptr, at, step_gate, inside):
     """Four (BB, BD) tiles, float32."""
     i = tl.load(ptr + at, mask=inside, other=0.0).to(tl.float32)
@@ -57,17 +104,19 @@ def run_forward(
     outputs, raw, states_h, states_c, states_n, states_m,
     gate_b, gate_s, gate_g, gate_h, B, S, NH, DH,
     HAS_MASK: tl.constexpr, HAS_STATE: tl.constexpr, SIGMOID: tl.constexpr,
-    BB: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+    RESIDENT: tl.constexpr, BB: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
+    DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Outputs and states of all positions; program: samples, head."""
     head = tl.program_id(1)
     b = tl.program_id(0) * BB + tl.arange(0, BB)
     d = tl.arange(0, BD)
     inside = (b < B)[:, None] & (d < DH)[None, :]
-    wi = load_weight(weight, head, 0, DH, BD, DTYPE)
-    wf = load_weight(weight, head, 1, DH, BD, DTYPE)
-    wz = load_weight(weight, head, 2, DH, BD, DTYPE)
-    wo = load_weight(weight, head, 3, DH, BD, DTYPE)
+    if RESIDENT:
+        wi = load_weight(weight, head, 0, DH, BD, DTYPE)
+        wf = load_weight(weight, head, 1, DH, BD, DTYPE)
+        wz = load_weight(weight, head, 2, DH, BD, DTYPE)
+        wo = load_weight(weight, head, 3, DH, BD, DTYPE)
     at_bias = bias + head * 4 * DH + d
     bi = tl.load(at_bias, mask=d < DH, other=0.0).to(tl.float32)
     bf = tl.load(at_bias + DH, mask=d < DH, other=0.0).to(tl.float32)
@@ -85,6 +134,7 @@ def run_forward(
         m = tl.load(start_m + at_start, mask=inside, other=0.0)
     at_state = (head.to(tl.int64) * B + b[:, None]) * DH + d[None, :]
     step_state = tl.full((), 1, tl.int64) * NH * B * DH
+    at_before = (head.to(tl.int64) * B + b) * DH
     at_raw = (head.to(tl.int64) * B + b[:, None]) * 4 * DH + d[None, :]
     at_gates = b[:, None].to(tl.int64) * gate_b + head * gate_h + d[None, :]
     at_out = (b[:, None].to(tl.int64) * S * NH + head) * DH + d[None, :]
@@ -108,11 +158,19 @@ def run_forward(
             f = tl.where(real[:, None], f, 0.0)
             z = tl.where(real[:, None], z, 0.0)
             o = tl.where(real[:, None], o, 0.0)
-        fed_back = h.to(DTYPE)
-        i += bi[None, :] + tl.dot(fed_back, wi, input_precision=PRECISION)
-        f += bf[None, :] + tl.dot(fed_back, wf, input_precision=PRECISION)
-        z += bz[None, :] + tl.dot(fed_back, wz, input_precision=PRECISION)
-        o += bo[None, :] + tl.dot(fed_back, wo, input_precision=PRECISION)
+        if RESIDENT:
+            fed_back = h.to(DTYPE)
+            i += bi[None, :] + tl.dot(fed_back, wi, input_precision=PRECISION)
+            f += bf[None, :] + tl.dot(fed_back, wf, input_precision=PRECISION)
+            z += bz[None, :] + tl.dot(fed_back, wz, input_precision=PRECISION)
+            o += bo[None, :] + tl.dot(fed_back, wo, input_precision=PRECISION)
+        else:
+            tl.debug_barrier()  # the output before was stored by other threads
+            i, f, z, o = add_recurrent(
+                i + bi[None, :], f + bf[None, :], z + bz[None, :], o + bo[None, :], states_h,
+                at_before, weight, head, b < B, DH, BK, BD, DTYPE, PRECISION,
+            )  # fmt: skip
+            at_before += step_state
         store_gates(raw, at_raw, DH, inside, i, f, z, o)
         log_i = i
         if SIGMOID:
@@ -153,19 +211,19 @@ def run_backward(
     end_h, end_c, end_n, grad_gates, start_h, start_c, start_n,
     B, S, NH, DH,
     HAS_MASK: tl.constexpr, HAS_END: tl.constexpr, HAS_EXTRA: tl.constexpr,
-    SIGMOID: tl.constexpr, BB: tl.constexpr, BD: tl.constexpr,
-    DTYPE: tl.constexpr,
-    PRECISION: tl.constexpr,
+    SIGMOID: tl.constexpr, RESIDENT: tl.constexpr, BB: tl.constexpr, BK: tl.constexpr,
+    BD: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of all pre-activations and of the first state; program: samples, head."""
     head = tl.program_id(1)
     b = tl.program_id(0) * BB + tl.arange(0, BB)
     d = tl.arange(0, BD)
     inside = (b < B)[:, None] & (d < DH)[None, :]
-    wi = tl.trans(load_weight(weight, head, 0, DH, BD, DTYPE))
-    wf = tl.trans(load_weight(weight, head, 1, DH, BD, DTYPE))
-    wz = tl.trans(load_weight(weight, head, 2, DH, BD, DTYPE))
-    wo = tl.trans(load_weight(weight, head, 3, DH, BD, DTYPE))
+    if RESIDENT:
+        wi = tl.trans(load_weight(weight, head, 0, DH, BD, DTYPE))
+        wf = tl.trans(load_weight(weight, head, 1, DH, BD, DTYPE))
+        wz = tl.trans(load_weight(weight, head, 2, DH, BD, DTYPE))
+        wo = tl.trans(load_weight(weight, head, 3, DH, BD, DTYPE))
     dh = tl.zeros((BB, BD), tl.float32)
     dc = tl.zeros((BB, BD), tl.float32)
     dn = tl.zeros((BB, BD), tl.float32)
@@ -241,10 +299,17 @@ def run_backward(
             di += more_i
             df += more_f
         store_gates(grad_gates, at_grad, NH * DH, inside, di, df, dz, do)
-        through = tl.dot(di.to(DTYPE), wi, input_precision=PRECISION)
-        through = tl.dot(df.to(DTYPE), wf, through, input_precision=PRECISION)
-        through = tl.dot(dz.to(DTYPE), wz, through, input_precision=PRECISION)
-        through = tl.dot(do.to(DTYPE), wo, through, input_precision=PRECISION)
+        if RESIDENT:
+            through = tl.dot(di.to(DTYPE), wi, input_precision=PRECISION)
+            through = tl.dot(df.to(DTYPE), wf, through, input_precision=PRECISION)
+            through = tl.dot(dz.to(DTYPE), wz, through, input_precision=PRECISION)
+            through = tl.dot(do.to(DTYPE), wo, through, input_precision=PRECISION)
+        else:
+            tl.debug_barrier()  # parts of them were stored by other threads
+            at_row = ((b.to(tl.int64) * S + t) * 4 * NH + head) * DH
+            through = gather_recurrent(
+                grad_gates, at_row, NH * DH, weight, head, b < B, DH, BB, BK, BD, DTYPE, PRECISION
+            )
         dh = tl.where(real[:, None], through, dh) if HAS_MASK else through
         at_raw -= step_state * 4
         at_grad -= 4 * NH * DH

@@ -76,8 +76,10 @@ class BlockDiagonalLinear(nn.Module):
         >>> BlockDiagonalLinear(4, 2, num_blocks=2).dense_weight().count_nonzero()
         tensor(4)
         """
-        same = torch.eye(self.num_blocks, dtype=self.weight.dtype, device=self.weight.device)
-        spread = self.weight[:, :, None, :] * same[:, None, :, None]
+        G, out, into = self.weight.shape
+        spread = self.weight.new_zeros(G, out, G, into)
+        groups = self.weight.permute(1, 2, 0)
+        spread = torch.diagonal_scatter(spread, groups, dim1=0, dim2=2)
         return spread.reshape(self.features_out, self.features_in)
 
     def extra_repr(self) -> str:

@@ -8,6 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xlstm_model.kernels import feed_forward as kernels
+
 Activation = Literal["gelu", "silu"]
 
 
@@ -71,6 +73,10 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D), each position on its own."""
-        gate, up = self.proj_up(x).split(self.inner_features, dim=-1)
+        projected = self.proj_up(x)
+        if kernels.fits(projected):
+            units = kernels.gated_units(projected, self.activation == "gelu")
+            return self.dropout(self.proj_down(units))
+        gate, up = projected.split(self.inner_features, dim=-1)
         gate = F.gelu(gate) if self.activation == "gelu" else F.silu(gate)
         return self.dropout(self.proj_down(gate * up))

@@ -1,7 +1,7 @@
 """What stands around the cells in their blocks, in one pass over memory where kernels fit.
 
-Without the compiled kernels, in other dtypes than float32, on other devices than the CPU, and where
-a compiler or a function transform watches, the same is computed by the layers one after another.
+Without compiled kernels, in dtypes they do not know, and where a compiler or a function transform
+watches, the same is computed by the layers one after another.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xlstm_model.kernels import convolution, rows
 from xlstm_model.layers.block_diagonal import BlockDiagonalLinear
 from xlstm_model.layers.causal_conv import CausalConv1d
 from xlstm_model.layers.norm import HeadwiseNorm
@@ -57,6 +58,9 @@ def conv_silu(
     """
     if conv is None:
         return F.silu(x), x[:, :0]
+    is_whole = mask is None and state is None
+    if is_whole and convolution.fits(x, conv.weight, conv.bias):
+        return convolution.conv_silu(x, conv.weight, conv.bias), conv.next_state(x)
     if not _fits((x,), (conv.weight, conv.bias)) or conv.kernel_size > mixing.MAX_TAPS:
         y, state = conv(x, mask, state)
         return F.silu(y), state
@@ -112,8 +116,16 @@ def mlstm_inputs(
         return MixedInputs(mixed, q, k, v, *preact.chunk(2, dim=-1)), after
     mixed, after = conv_silu(conv, x, mask, state)
     q, k, v = (layer(y) for layer, y in zip(projections, (mixed, mixed, x), strict=True))
-    side_by_side = torch.cat([q, k, v], dim=-1)
-    return MixedInputs(mixed, q, k, v, *(gate(side_by_side) for gate in gates)), after
+    return MixedInputs(mixed, q, k, v, *_both_gates(gates, torch.cat([q, k, v], dim=-1))), after
+
+
+def _both_gates(gates: tuple[nn.Linear, nn.Linear], x: Tensor) -> tuple[Tensor, ...]:
+    """Two maps of the same input; on a GPU one product, so that it is read once."""
+    if not x.is_cuda:
+        return tuple(gate(x) for gate in gates)
+    names = ("weight", "bias")
+    weight, bias = (torch.cat([getattr(gate, name) for gate in gates]) for name in names)
+    return F.linear(x, weight, bias).chunk(2, dim=-1)
 
 
 def gated_merge(
@@ -138,9 +150,13 @@ def gated_merge(
     scale = None if norm is None else 1 + norm.weight
     if norm is not None:
         h = h.flatten(-2).unflatten(-1, (norm.num_heads, norm.head_dim))
-    is_known = h.dim() == 4 and (norm is None or norm.kind == "layer")
+    groups, eps = (1, 0.0) if norm is None else (norm.num_heads, norm.eps)
+    is_layer_norm = norm is None or norm.kind == "layer"
+    if is_layer_norm and rows.fits(len(skip) // groups, h, mixed, z, skip):
+        weight = None if norm is None else norm.weight
+        return rows.merge(h.flatten(-2), mixed, z, weight, skip, groups, eps)
+    is_known = h.dim() == 4 and is_layer_norm
     if is_known and _fits((mixed, z), (h, skip, scale)):
-        eps = 0.0 if norm is None else norm.eps
         return mixing.merge(h.contiguous(), mixed, z, scale, skip, eps)
     merged = h.flatten(-2) if norm is None else norm(h)
     return (merged + skip * mixed) * F.silu(z)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xlstm_model.kernels import rows
+
 NormKind = Literal["layer", "rms"]
 
 
@@ -22,6 +24,8 @@ class FeatureNorm(nn.Module):
         kind: ``"layer"`` subtracts the mean and divides by the standard deviation, ``"rms"``
             divides by the root mean square.
         eps: Added to the variance or mean square, above 0.
+        for_product: Whether a matrix product reads the result next: under autocast, which would
+            convert it then, a GPU's kernels write its dtype at once.
 
     Raises:
         ValueError: If a size, the kind or eps is out of range.
@@ -30,15 +34,32 @@ class FeatureNorm(nn.Module):
     tensor([[1., 1., 1., 1.]])
     """
 
-    def __init__(self, features: int, kind: NormKind = "layer", eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        features: int,
+        kind: NormKind = "layer",
+        eps: float = 1e-5,
+        *,
+        for_product: bool = False,
+    ) -> None:
         super().__init__()
         _check(features, kind, eps)
+        self.for_product = for_product
         self.kind: NormKind = kind
         self.eps = eps
         self.weight = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., D), each position on its own."""
+        if rows.fits(len(self.weight), x, self.weight):
+            return rows.normalize(
+                x,
+                self.weight,
+                1,
+                center=self.kind == "layer",
+                eps=self.eps,
+                for_product=self.for_product,
+            )
         return _normalize(x, 1 + self.weight, self.kind, self.eps)
 
     def extra_repr(self) -> str:
@@ -82,6 +103,11 @@ class HeadwiseNorm(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Normalise (..., NH, DH) and lay the heads side by side: (..., NH · DH)."""
+        if rows.fits(self.head_dim, h, self.weight):
+            is_centered = self.kind == "layer"
+            return rows.normalize(
+                h.flatten(-2), self.weight, self.num_heads, center=is_centered, eps=self.eps
+            )
         normalized = _normalize(h, None, self.kind, self.eps)
         return normalized.flatten(-2) * (1 + self.weight)
 

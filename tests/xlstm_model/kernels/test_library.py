@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -49,3 +51,23 @@ def test_old_gpus_go_without(gpu, monkeypatch):
 def test_wide_and_half_numbers_do_not_fit():
     assert not library.fits(torch.zeros(1, dtype=torch.float64))
     assert not library.fits(torch.zeros(1, dtype=torch.float16))
+
+
+def test_heads_too_wide_are_told_of_once(monkeypatch):
+    monkeypatch.setattr(library, "_said", set())
+    assert library.head_fits("sLSTM", 64, 64, torch.float32)
+    with pytest.warns(RuntimeWarning, match="heads of 65 units in float32 are wider than 64"):
+        assert not library.head_fits("sLSTM", 65, 64, torch.float32)
+    assert not library.head_fits("sLSTM", 65, 64, torch.float32)
+    with pytest.warns(RuntimeWarning, match="mLSTM.*num_heads"):
+        assert not library.head_fits("mLSTM", 65, 64, torch.bfloat16)
+
+
+def test_float16_on_a_gpu_is_told_what_to_use(gpu, monkeypatch):
+    monkeypatch.setattr(library, "_said", set())
+    half = SimpleNamespace(dtype=torch.float16, device=gpu)
+    with pytest.warns(RuntimeWarning, match="Use bfloat16"):
+        assert not library.fits(half)
+    assert not library.fits(half)
+    exact = SimpleNamespace(dtype=torch.float64, device=gpu)
+    assert not library.fits(exact)

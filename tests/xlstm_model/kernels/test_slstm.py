@@ -7,6 +7,7 @@ import torch
 
 from tests.xlstm_model.kernels.comparison import assert_equal, draw
 from xlstm_model.cells import SLSTMState, slstm_reference, slstm_sequence
+from xlstm_model.kernels import library
 from xlstm_model.kernels import slstm as kernels
 
 pytestmark = [
@@ -55,12 +56,28 @@ def test_equals_the_reference(rng, device, dtype, gate, masked, with_state):
     _check(leaves, mask, gate, grads_of=(0,))
 
 
-@pytest.mark.parametrize("head_dim", [16, 32, 40, 64, 128])
+@pytest.mark.parametrize("head_dim", [16, 32, 40, 64, 100, 128, 200, 256])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_any_head_size(rng, device, head_dim, dtype):
-    if head_dim > kernels.WIDEST_HEAD[dtype]:
-        pytest.skip("runs in PyTorch's operations")
     _check(_leaves(3, 5, 2, head_dim, rng, dtype, device), None, "exp")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_weights_that_come_by_in_parts(rng, device, dtype):
+    head_dim = 2 * kernels.RESIDENT_HEAD[dtype] - 7
+    leaves = _leaves(19, 6, 2, head_dim, rng, dtype, device, with_state=True)
+    mask = (torch.rand(19, 6, generator=rng) < 0.7).to(device)
+    _check(leaves, mask, "sigmoid")
+
+
+def test_heads_too_wide_are_told_of_once(rng, device, monkeypatch):
+    monkeypatch.setattr(library, "_said", set())
+    width = kernels.WIDEST_HEAD + 1
+    leaves = _leaves(1, 2, 1, width, rng, torch.float32, device)
+    with pytest.warns(RuntimeWarning, match=f"sLSTM.*heads of {width}.*num_heads"):
+        h, _ = slstm_sequence(*leaves)
+    again, _ = slstm_sequence(*leaves)
+    assert torch.equal(h, again)
 
 
 def test_long_sequence_of_one_sample(rng, device):
