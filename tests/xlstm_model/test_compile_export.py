@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from xlstm_model import SequenceRecommender, XLSTMStack, lengths_to_mask
+from xlstm_model.layers import FeatureNorm, GatedFeedForward
 from xlstm_model.state import named_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -100,3 +101,20 @@ def test_step_exports(stack):
     other = torch.randn(3, 8)
     _, later = stack(torch.randn(3, 4, 8))
     _assert_same(program.module()(other, later), stack.step(other, later))
+
+
+class _OnRealPositions(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, mask):
+        return self.layer(x[mask])
+
+
+@pytest.mark.parametrize("kind", [FeatureNorm, GatedFeedForward])
+def test_layers_export_on_as_many_positions_as_there_are(kind):
+    model = _OnRealPositions(kind(8))
+    x, mask = torch.randn(2, 3, 8), torch.tensor([[1, 1, 0], [1, 0, 0]], dtype=torch.bool)
+    exported = torch.export.export(model, (x, mask)).module()
+    torch.testing.assert_close(exported(x, ~mask), model(x, ~mask))

@@ -18,6 +18,7 @@ from xlstm_model.layers import (
     GatedFeedForward,
     HeadwiseNorm,
 )
+from xlstm_model.layers.plain import is_plain
 from xlstm_model.native import library, mixing
 
 Weights = tuple[Tensor | None, ...]
@@ -25,31 +26,6 @@ Weights = tuple[Tensor | None, ...]
 if TYPE_CHECKING:
     from xlstm_model.blocks.mlstm import MLSTMBlock
     from xlstm_model.blocks.slstm import SLSTMBlock
-
-
-def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module is exactly of a class, with nothing put in place of its methods or beside.
-
-    Hooks want to see what passes; subclasses, and functions set on the object, compute something
-    else.
-
-    >>> layer = nn.Linear(2, 2)
-    >>> is_plain(layer, nn.Linear)
-    True
-    >>> _ = layer.register_forward_hook(print)
-    >>> is_plain(layer, nn.Linear)
-    False
-    """
-    own = module.__dict__
-    return (
-        type(module) is kind
-        and not own["_forward_hooks"]
-        and not own["_forward_pre_hooks"]
-        and not own["_backward_hooks"]
-        and not own["_backward_pre_hooks"]
-        and "forward" not in own
-        and "step" not in own
-    )
 
 
 def nobody_watches() -> bool:

@@ -9,6 +9,9 @@ from xlstm_model.kernels import library
 from xlstm_model.tracing import refuse_double_backward
 
 MOST_TAPS = 8
+MOST_TILES = 65_535
+"""What CUDA allows in the second direction of a grid; positions in the first, which allows more,
+take half as many registers again."""
 POSITIONS = 16
 """Per tile."""
 CHANNELS = 64
@@ -19,7 +22,10 @@ TURNS = 4
 
 def fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether the kernels can run on (B, S, C) with weight (C, 1, K)."""
-    return weight.shape[-1] <= MOST_TAPS and x.numel() > 0 and library.fits_layer(x, weight, bias)
+    if weight.shape[-1] > MOST_TAPS or not library.fits_layer(x, weight, bias):
+        return False
+    is_even = x.dim() == 3 and x.shape[-1] == weight.shape[0]
+    return is_even and x.numel() > 0 and x.shape[1] <= MOST_TILES * POSITIONS
 
 
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -60,7 +66,7 @@ class ConvSiLU(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         from xlstm_model.kernels import convolution_kernels as kernels
 
-        refuse_double_backward("torch.nn.Conv1d")
+        refuse_double_backward(library.ALTERNATIVE)
         x, weight, bias = ctx.saved_tensors
         (B, S, C), K = x.shape, weight.shape[-1]
         segments = -(-S // (POSITIONS * TURNS))
@@ -71,8 +77,8 @@ class ConvSiLU(torch.autograd.Function):
             to_bias = torch.empty(B * segments, C, **wide)
         kernels.convolve_backward[(B, segments, -(-C // CHANNELS))](
             x, weight, bias, grad.contiguous(), grad_x, to_weight, to_bias, x.stride(0),
-            x.stride(1), S, C, HAS_BIAS=bias is not None, K=K, KP=1 << (K - 1).bit_length(),
-            TURNS=TURNS, T=POSITIONS, BC=CHANNELS, num_warps=4,
+            x.stride(1), S, C, HAS_BIAS=bias is not None, K=K,
+            KP=1 << (K - 1).bit_length(), TURNS=TURNS, T=POSITIONS, BC=CHANNELS, num_warps=4,
         )  # fmt: skip
         grad_bias = None if bias is None else to_bias.sum(0).to(bias.dtype)
         return grad_x, to_weight.sum(0).to(weight.dtype), grad_bias, None

@@ -14,7 +14,7 @@ NUMBERS = 1024
 
 def fits(x: Tensor) -> bool:
     """Whether the kernels can run on (..., 2 · I)."""
-    return x.numel() > 0 and library.fits_layer(x)
+    return library.fits_layer(x) and x.numel() > 0
 
 
 def gated_units(x: Tensor, is_gelu: bool) -> Tensor:
@@ -48,7 +48,7 @@ class GatedUnits(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         from xlstm_model.kernels import feed_forward_kernels as kernels
 
-        refuse_double_backward("torch.nn.functional.gelu")
+        refuse_double_backward(library.ALTERNATIVE)
         (x,) = ctx.saved_tensors
         grad_x = torch.empty_like(x)
         kernels.gate_units_backward[(-(-grad.numel() // NUMBERS),)](

@@ -52,6 +52,11 @@ class Direct:
             program, constants = found
             program[(*grid, 1, 1)[:3]](*passed, *constants)
             return
+        device = next((x.device for x in arguments if isinstance(x, Tensor)), None)
+        if device is not None and device.type == "cuda" and device.index != key[0]:
+            with torch.cuda.device(device):  # programs run where the current device is
+                self._launch(grid, *arguments, **options)
+            return
         program = self.kernel[tuple(grid)](*arguments, **options)
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
@@ -80,5 +85,6 @@ def kind_of(arguments: Sequence[Any], options: dict[str, Any]) -> tuple[tuple[An
         else:
             kinds.append((type(x), x))
             passed.append(x)
-    device = torch.cuda.current_device() if torch.cuda.is_available() else -1
+    # ``is_available`` counts the GPUs anew at every call, which takes longer than all else here.
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else -1
     return (device, *options.items(), *kinds), passed

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 
@@ -26,6 +26,9 @@ OLDEST_CAPABILITY = (8, 0)
 
 SHARED_MEMORY = 160 * 1024
 """Bytes on the chip that a program may need; what data-centre GPUs have since Ampere."""
+
+ALTERNATIVE = "xlstm_model.kernels.library.disabled()"
+"""What to use where a kernel's own gradient cannot be differentiated."""
 
 _disabled = 0
 _said: set[str] = set()
@@ -89,7 +92,8 @@ def fits(*tensors: Tensor | None) -> bool:
         return False
     given = [x for x in tensors if x is not None]
     if not all(x.dtype in DTYPES for x in given):
-        if any(x.dtype == torch.float16 and x.device.type == "cuda" for x in given):
+        halves = [x for x in given if x.dtype == torch.float16 and x.device.type == "cuda"]
+        if halves and not torch.compiler.is_compiling() and _device_fits(halves[0].device):
             say_once(
                 "xlstm_model runs without its GPU kernels: they take bfloat16 and float32, and "
                 "float16 does not hold the range of an exponential gate's memory. Results are "
@@ -99,25 +103,29 @@ def fits(*tensors: Tensor | None) -> bool:
     # Compilers trace this: what never holds on the CPU is settled before anything is looked up.
     if all(x.device.type != "cuda" for x in given):
         return INTERPRETED
-    return all(_device_fits(x.device) for x in given)
+    device = given[0].device
+    return all(x.device == device for x in given) and _device_fits(device)
 
 
-def head_fits(cell: str, head_dim: int, widest: int, dtype: torch.dtype) -> bool:
+def head_fits(
+    cell: str, head_dim: int, widest: Mapping[torch.dtype, int], dtype: torch.dtype
+) -> bool:
     """Whether a cell's kernels take heads so wide; says once where they do not.
 
     Args:
         cell: For the message.
         head_dim: Units per head.
-        widest: That the kernels take.
-        dtype: For the message; kernels take narrower heads in float32.
+        widest: That the kernels take in each dtype.
+        dtype: Of the heads.
     """
-    if head_dim <= widest:
+    if head_dim <= widest[dtype]:
         return True
+    others = [x for x in DTYPES if head_dim <= widest[x]]
+    advice = f", or use {str(others[0]).removeprefix('torch.')}" if others else ""
     say_once(
         f"xlstm_model runs the {cell} without its GPU kernels: heads of {head_dim} units in "
-        f"{str(dtype).removeprefix('torch.')} are wider than {widest}. Results are the same, many "
-        "times slower. Set num_heads to more heads"
-        + (", or train and score in bfloat16." if dtype == torch.float32 else ".")
+        f"{str(dtype).removeprefix('torch.')} are wider than {widest[dtype]}. Results are the "
+        f"same, several times slower. Set num_heads to more heads{advice}."
     )
     return False
 

@@ -30,8 +30,7 @@ def fits(q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tensor, Tensor], eps: flo
     is_known = eps == 0.0 and q.dtype == k.dtype == v.dtype and q.numel() > 0
     if not is_known or not library.fits(q, k, v, *gates):
         return False
-    widest = max(q.shape[-1], v.shape[-1])
-    return library.head_fits("mLSTM", widest, WIDEST_HEAD[q.dtype], q.dtype)
+    return library.head_fits("mLSTM", max(q.shape[-1], v.shape[-1]), WIDEST_HEAD, q.dtype)
 
 
 def mlstm(

@@ -93,7 +93,8 @@ def normalize_backward(
         found = standardize_backward(grad * scale[None, :], standard, factor, D, CENTER)
         store_rows(grad_x, rows, NH * D, columns, real, found)
     if HAS_WEIGHT:
-        tl.store(grad_weight + tl.program_id(0) * NH * D + columns, to_weight, mask=d < D)
+        at = tl.program_id(0).to(tl.int64) * NH * D + columns
+        tl.store(grad_weight + at, to_weight, mask=d < D)
 
 
 @direct
@@ -153,7 +154,7 @@ def merge_backward(
         if HAS_NORM:
             found = standardize_backward(found, standard, factor, D, True)
         store_rows(grad_h, rows, NH * D, columns, real, found)
-    at = tl.program_id(0) * NH * D + columns
+    at = tl.program_id(0).to(tl.int64) * NH * D + columns
     tl.store(grad_skip + at, to_skip, mask=d < D)
     if HAS_NORM:
         tl.store(grad_weight + at, to_weight, mask=d < D)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from xlstm_model.kernels import library
+from xlstm_model.kernels.library import ALTERNATIVE
 from xlstm_model.tracing import refuse_double_backward
 
 WIDEST = 8192
@@ -34,8 +35,9 @@ class Cut(NamedTuple):
 
 def fits(head_dim: int, *tensors: Tensor | None) -> bool:
     """Whether the kernels can run on groups of so many features of these tensors."""
-    has_numbers = all(x is None or x.numel() > 0 for x in tensors)
-    return head_dim <= WIDEST and has_numbers and library.fits_layer(*tensors)
+    if head_dim > WIDEST or not library.fits_layer(*tensors):
+        return False
+    return all(x is None or x.numel() > 0 for x in tensors)
 
 
 def cut(head_dim: int, tile: int = TILE) -> Cut:
@@ -107,7 +109,7 @@ class Normalize(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         from xlstm_model.kernels import row_kernels as kernels
 
-        refuse_double_backward("torch.nn.LayerNorm")
+        refuse_double_backward(ALTERNATIVE)
         rows, weight = ctx.saved_tensors
         num_heads, center, eps = ctx.settings
         head_dim = rows.shape[1] // num_heads
@@ -180,7 +182,7 @@ class Merge(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         from xlstm_model.kernels import row_kernels as kernels
 
-        refuse_double_backward("the block in float64")
+        refuse_double_backward(ALTERNATIVE)
         *rows, weight, skip = ctx.saved_tensors
         num_heads, eps = ctx.settings
         head_dim, R = len(skip) // num_heads, len(rows[0])

@@ -11,7 +11,7 @@ from xlstm_model.cells.slstm_loop import stabilizer_gradient
 from xlstm_model.kernels import library
 from xlstm_model.tracing import refuse_double_backward
 
-WIDEST_HEAD = 256
+WIDEST_HEAD = {torch.bfloat16: 256, torch.float32: 256}
 """Units per head."""
 RESIDENT_HEAD = {torch.bfloat16: 128, torch.float32: 64}
 """Units per head whose weights a program can hold in shared memory."""

@@ -17,6 +17,7 @@ from xlstm_model.kernels import convolution, rows
 from xlstm_model.layers.block_diagonal import BlockDiagonalLinear
 from xlstm_model.layers.causal_conv import CausalConv1d
 from xlstm_model.layers.norm import HeadwiseNorm
+from xlstm_model.layers.plain import is_plain
 from xlstm_model.native import library, mixing
 
 
@@ -59,9 +60,10 @@ def conv_silu(
     if conv is None:
         return F.silu(x), x[:, :0]
     is_whole = mask is None and state is None
-    if is_whole and convolution.fits(x, conv.weight, conv.bias):
+    if is_whole and convolution.fits(x, conv.weight, conv.bias) and is_plain(conv, CausalConv1d):
         return convolution.conv_silu(x, conv.weight, conv.bias), conv.next_state(x)
-    if not _fits((x,), (conv.weight, conv.bias)) or conv.kernel_size > mixing.MAX_TAPS:
+    is_short = conv.kernel_size <= mixing.MAX_TAPS
+    if not (is_short and _fits((x,), (conv.weight, conv.bias)) and is_plain(conv, CausalConv1d)):
         y, state = conv(x, mask, state)
         return F.silu(y), state
     start = conv.initial_state(len(x)) if state is None else state
@@ -106,7 +108,11 @@ def mlstm_inputs(
     if (
         kernel_size <= mixing.MAX_TAPS
         and all(w.shape[1:] == (mixing.GROUP_SIZE, mixing.GROUP_SIZE) for w in weights[:3])
+        and all(layer.bias is not None for layer in gates)
         and _fits((x,), (*_conv_weights(conv), *weights))
+        and (conv is None or is_plain(conv, CausalConv1d))
+        and all(is_plain(layer, BlockDiagonalLinear) for layer in projections)
+        and all(is_plain(layer, nn.Linear) for layer in gates)
     ):
         start = state
         if conv is not None and state is None:
@@ -121,11 +127,22 @@ def mlstm_inputs(
 
 def _both_gates(gates: tuple[nn.Linear, nn.Linear], x: Tensor) -> tuple[Tensor, ...]:
     """Two maps of the same input; on a GPU one product, so that it is read once."""
-    if not x.is_cuda:
-        return tuple(gate(x) for gate in gates)
-    names = ("weight", "bias")
-    weight, bias = (torch.cat([getattr(gate, name) for gate in gates]) for name in names)
-    return F.linear(x, weight, bias).chunk(2, dim=-1)
+    is_known = x.is_cuda and not torch.compiler.is_compiling()
+    if is_known and all(is_plain(gate, nn.Linear) and gate.bias is not None for gate in gates):
+        return linear_side_by_side(gates, x)
+    return tuple(gate(x) for gate in gates)
+
+
+def linear_side_by_side(layers: tuple[nn.Linear, ...], x: Tensor) -> tuple[Tensor, ...]:
+    """What layers of the same widths make of one input, as one product.
+
+    >>> layers = nn.Linear(4, 3), nn.Linear(4, 3)
+    >>> [y.shape for y in linear_side_by_side(layers, torch.zeros(2, 4))]
+    [torch.Size([2, 3]), torch.Size([2, 3])]
+    """
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers])
+    return F.linear(x, weight, bias).chunk(len(layers), dim=-1)
 
 
 def gated_merge(
@@ -147,19 +164,27 @@ def gated_merge(
     >>> gated_merge(h, HeadwiseNorm(3, 4), torch.ones(12), x, x).shape
     torch.Size([1, 2, 12])
     """
-    scale = None if norm is None else 1 + norm.weight
     if norm is not None:
         h = h.flatten(-2).unflatten(-1, (norm.num_heads, norm.head_dim))
     groups, eps = (1, 0.0) if norm is None else (norm.num_heads, norm.eps)
-    is_layer_norm = norm is None or norm.kind == "layer"
-    if is_layer_norm and rows.fits(len(skip) // groups, h, mixed, z, skip):
-        weight = None if norm is None else norm.weight
+    is_layer_norm = norm is None or (norm.kind == "layer" and is_plain(norm, HeadwiseNorm))
+    weight = None if norm is None else norm.weight
+    fits_gpu = is_layer_norm and rows.fits(len(skip) // groups, h, mixed, z, skip, weight)
+    if fits_gpu and _is_even(h, mixed, z, skip):
         return rows.merge(h.flatten(-2), mixed, z, weight, skip, groups, eps)
-    is_known = h.dim() == 4 and is_layer_norm
-    if is_known and _fits((mixed, z), (h, skip, scale)):
+    scale = None if weight is None else 1 + weight
+    is_known = h.dim() == 4 and mixed.dim() == z.dim() == 3 and is_layer_norm
+    if is_known and _fits((mixed, z), (h, skip, scale)) and _is_even(h, mixed, z, skip):
         return mixing.merge(h.contiguous(), mixed, z, scale, skip, eps)
     merged = h.flatten(-2) if norm is None else norm(h)
     return (merged + skip * mixed) * F.silu(z)
+
+
+def _is_even(h: Tensor, mixed: Tensor, z: Tensor, skip: Tensor) -> bool:
+    """Whether nothing has to be broadcast."""
+    channels = h.shape[-2] * h.shape[-1]
+    is_wide = channels == mixed.shape[-1] == z.shape[-1] == len(skip)
+    return is_wide and h.shape[:-2] == mixed.shape[:-1] == z.shape[:-1]
 
 
 def _conv_weights(conv: CausalConv1d | None) -> tuple[Tensor | None, Tensor | None]:

@@ -34,6 +34,8 @@ class FeatureNorm(nn.Module):
     tensor([[1., 1., 1., 1.]])
     """
 
+    for_product = False  # of modules pickled before there was a choice
+
     def __init__(
         self,
         features: int,
@@ -51,7 +53,7 @@ class FeatureNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., D), each position on its own."""
-        if rows.fits(len(self.weight), x, self.weight):
+        if x.shape[-1:] == self.weight.shape and rows.fits(len(self.weight), x, self.weight):
             return rows.normalize(
                 x,
                 self.weight,
@@ -103,7 +105,8 @@ class HeadwiseNorm(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Normalise (..., NH, DH) and lay the heads side by side: (..., NH · DH)."""
-        if rows.fits(self.head_dim, h, self.weight):
+        is_even = h.shape[-2:] == (self.num_heads, self.head_dim)
+        if is_even and rows.fits(self.head_dim, h, self.weight):
             is_centered = self.kind == "layer"
             return rows.normalize(
                 h.flatten(-2), self.weight, self.num_heads, center=is_centered, eps=self.eps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from xlstm_model.kernels import launching
 from xlstm_model.kernels.launching import Direct, direct, kind_of
 
 
@@ -58,14 +60,51 @@ def test_the_second_launch_of_a_kind_goes_to_the_program():
         lambda x: ((x, 8.0), {"BLOCK": 16}),
         lambda x: ((x, 8), {"BLOCK": 32}),
         lambda x: ((x, 8), {"BLOCK": 16, "num_warps": 2}),
+        lambda x: ((None, x), {"BLOCK": 16}),
     ],
-    ids=["alignment", "dtype", "absent", "integer", "float", "constant", "option"],
+    ids=["alignment", "dtype", "absent", "integer", "float", "constant", "option", "order"],
 )
 def test_other_kinds_are_looked_at(other):
     x = torch.zeros(8)
     kind = kind_of((x, 8), {"BLOCK": 16})[0]
     assert kind == kind_of((x.clone(), 8), {"BLOCK": 16})[0]
     assert kind_of(*other(x))[0] != kind
+
+
+def test_a_kernel_runs_where_its_tensors_are(monkeypatch):
+    current, kernel = [0], FakeKernel()
+
+    @contextmanager
+    def switch(device):
+        current.append(device.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "device", switch)
+    places = []
+    monkeypatch.setattr(
+        FakeKernel,
+        "__getitem__",
+        lambda self, grid: lambda *x, **y: places.append(current[-1]) or SimpleProgram([]),
+    )
+    monkeypatch.setattr(launching, "Tensor", ElsewhereTensor)
+    for _ in range(2):
+        Direct(kernel)[(1,)](ElsewhereTensor(), 8, BLOCK=16)
+    assert places == [1, 1]
+
+
+class ElsewhereTensor:
+    """A tensor on the second GPU, as a launch sees it."""
+
+    dtype, device = torch.float32, torch.device("cuda", 1)
+
+    def data_ptr(self):
+        return 256
+
+    def get_device(self):
+        return 1
 
 
 def test_what_is_no_compiled_function_stays_as_it_is():

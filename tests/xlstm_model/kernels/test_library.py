@@ -55,12 +55,17 @@ def test_wide_and_half_numbers_do_not_fit():
 
 def test_heads_too_wide_are_told_of_once(monkeypatch):
     monkeypatch.setattr(library, "_said", set())
-    assert library.head_fits("sLSTM", 64, 64, torch.float32)
-    with pytest.warns(RuntimeWarning, match="heads of 65 units in float32 are wider than 64"):
-        assert not library.head_fits("sLSTM", 65, 64, torch.float32)
-    assert not library.head_fits("sLSTM", 65, 64, torch.float32)
-    with pytest.warns(RuntimeWarning, match="mLSTM.*num_heads"):
-        assert not library.head_fits("mLSTM", 65, 64, torch.bfloat16)
+    widest = {torch.bfloat16: 128, torch.float32: 64}
+    assert library.head_fits("mLSTM", 64, widest, torch.float32)
+    with pytest.warns(
+        RuntimeWarning, match="heads of 65 units in float32 are wider than 64"
+    ) as told:
+        assert not library.head_fits("mLSTM", 65, widest, torch.float32)
+    assert str(told[0].message).endswith("Set num_heads to more heads, or use bfloat16.")
+    assert not library.head_fits("mLSTM", 65, widest, torch.float32)
+    with pytest.warns(RuntimeWarning) as told:
+        assert not library.head_fits("mLSTM", 129, widest, torch.float32)
+    assert str(told[0].message).endswith("Set num_heads to more heads.")
 
 
 def test_float16_on_a_gpu_is_told_what_to_use(gpu, monkeypatch):
@@ -71,3 +76,19 @@ def test_float16_on_a_gpu_is_told_what_to_use(gpu, monkeypatch):
     assert not library.fits(half)
     exact = SimpleNamespace(dtype=torch.float64, device=gpu)
     assert not library.fits(exact)
+
+
+def test_float16_on_an_old_gpu_is_told_the_gpu_alone(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.warns(RuntimeWarning) as told:
+        assert not library.fits(SimpleNamespace(dtype=torch.float16, device=gpu))
+    assert len(told) == 1
+    assert "older than" in str(told[0].message)
+
+
+def test_tensors_of_two_devices_do_not_fit(gpu):
+    places = (gpu, torch.device("cpu"))
+    given = [SimpleNamespace(dtype=torch.float32, device=place) for place in places]
+    assert library.fits(given[0])
+    assert not library.fits(*given)
+    assert not library.fits(*given[::-1])

@@ -138,3 +138,51 @@ def test_second_derivatives_are_refused(rng, device):
     y = rows.normalize(x, None, 1, center=True, eps=1e-5)
     with pytest.raises(RuntimeError, match="create_graph"):
         torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("width", [4, 32])
+def test_other_widths_are_refused_as_without_kernels(rng, device, width):
+    with pytest.raises(RuntimeError):
+        FeatureNorm(16).to(device)(torch.zeros(2, width, device=device))
+    with pytest.raises(RuntimeError):
+        HeadwiseNorm(2, 8).to(device)(torch.zeros(3, 2, width, device=device))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 16), (2, 1, 16), (16,)])
+def test_shapes_that_broadcast(rng, device, shape):
+    h = _leaf((2, 3, 2, 8), rng, torch.float32, device)
+    one, whole = (_leaf(x, rng, torch.float32, device) for x in (shape, (2, 3, 16)))
+    skip, norm = torch.ones(16, device=device), HeadwiseNorm(2, 8).to(device)
+    for mixed, z in ((one, whole), (whole, one)):
+        found = gated_merge(h, norm, skip, mixed, z)
+        with library.disabled():
+            expected = gated_merge(h, norm, skip, mixed, z)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_hooks_see_what_passes(rng, device):
+    norm = HeadwiseNorm(2, 8).to(device)
+    norm.register_forward_hook(lambda module, given, y: y + 100)
+    x = _leaf((2, 3, 2, 8), rng, torch.float32, device).detach()
+    flat = x.flatten(-2)
+    skip = torch.zeros(16, device=device)
+    merged = gated_merge(x, norm, skip, flat, flat)
+    torch.testing.assert_close(merged, norm(x) * F.silu(flat), rtol=1e-5, atol=1e-4)
+
+
+def test_norms_pickled_before_there_was_a_choice(rng, device):
+    norm = FeatureNorm(16, for_product=True).to(device)
+    del norm.for_product
+    assert norm(_leaf((4, 16), rng, torch.float32, device)).dtype == torch.float32
+
+
+def test_compilers_and_transforms_see_the_layers(device, monkeypatch):
+    x = torch.ones(1, device=device)
+    assert library.fits_layer(x)
+    for module, name in ((torch.compiler, "is_compiling"), (torch.compiler, "is_exporting")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda: True)
+            assert not library.fits_layer(x)
+    seen = []
+    torch.func.vmap(lambda row: seen.append(library.fits_layer(row)) or row)(x)
+    assert seen == [False]

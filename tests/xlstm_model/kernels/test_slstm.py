@@ -72,7 +72,7 @@ def test_weights_that_come_by_in_parts(rng, device, dtype):
 
 def test_heads_too_wide_are_told_of_once(rng, device, monkeypatch):
     monkeypatch.setattr(library, "_said", set())
-    width = kernels.WIDEST_HEAD + 1
+    width = kernels.WIDEST_HEAD[torch.float32] + 1
     leaves = _leaves(1, 2, 1, width, rng, torch.float32, device)
     with pytest.warns(RuntimeWarning, match=f"sLSTM.*heads of {width}.*num_heads"):
         h, _ = slstm_sequence(*leaves)

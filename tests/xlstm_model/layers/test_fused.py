@@ -17,6 +17,7 @@ from xlstm_model.layers import (
     gated_merge,
     mlstm_inputs,
 )
+from xlstm_model.layers.fused import linear_side_by_side
 from xlstm_model.native import library
 
 HAS_KERNELS = library.load_library() is not None
@@ -210,3 +211,35 @@ def test_float64_gradients():
         return k, i, f, state, merged
 
     assert torch.autograd.gradcheck(run, (x,))
+
+
+@pytest.mark.parametrize("part", ["conv", "project", "gates"])
+def test_hooks_see_what_passes(part):
+    torch.manual_seed(0)
+    front, x = Front(8, 4, 2), torch.randn(2, 5, 8)
+    layer = getattr(front, part)
+    layer = layer if part == "conv" else layer[0]
+    before = front.fused(x, None, None)
+    if part == "conv":
+        layer.register_forward_hook(lambda module, given, found: (found[0] + 1, found[1]))
+    else:
+        layer.register_forward_hook(lambda module, given, found: found + 1)
+    changed = front.fused(x, None, None)
+    for a, b in zip(changed, front.apart(x, None, None), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert not all(torch.equal(a, b) for a, b in zip(before, changed, strict=True))
+
+
+def test_gates_may_lack_a_bias():
+    torch.manual_seed(0)
+    front, x = Front(8, 4, 2), torch.randn(2, 5, 8)
+    front.gates = nn.ModuleList(nn.Linear(24, 2, bias=False) for _ in range(2))
+    for a, b in zip(front.fused(x, None, None), front.apart(x, None, None), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_side_by_side_are_one_product():
+    torch.manual_seed(0)
+    layers, x = (nn.Linear(4, 3), nn.Linear(4, 3)), torch.randn(2, 5, 4)
+    for layer, y in zip(layers, linear_side_by_side(layers, x), strict=True):
+        torch.testing.assert_close(y, layer(x))
