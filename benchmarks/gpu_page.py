@@ -32,7 +32,8 @@ LIMITS = [
     "launches of up to forty arguments and an autograd function of ten inputs longer than the",
     "kernels run: the same work as a replay is 5 to 22 times faster, and PyTorch's attention loses",
     "1.5 to 3 times on the same host. [Decision 0040](decisions/0040-kernels-for-gpus.md) has what",
-    "profiles of the kernels said and what came of it.",
+    "profiles of the kernels said, and a question asked before every launch, how many GPUs there",
+    "are, that was found after these eager calls were measured and is gone.",
 ]
 
 

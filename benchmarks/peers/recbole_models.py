@@ -69,6 +69,8 @@ def build(name: str, num_items: int, settings: dict[str, Any], width: int, max_l
     from recbole.config import Config
     from recbole.utils import get_model
 
+    # Importing its models (SINE) searches every gradient of the process for NaN from then on.
+    torch.autograd.set_detect_anomaly(False)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     values = {
         **_sizes(name, settings, width),
