@@ -136,14 +136,11 @@ class SLSTMBlock(nn.Module):
         self.conv = CausalConv1d(embedding_dim, conv_kernel) if convolution else None
         self.convolved_gates = self._gate_projection(self.convolved)
         self.raw_gates = self._gate_projection(self.raw)
+        heads = num_heads, self.head_dim
         self.recurrence = SLSTMRecurrence(
-            num_heads,
-            self.head_dim,
-            gate=gate,
-            cell=cell,
-            learned_initial_state=learned_initial_state,
+            *heads, gate=gate, cell=cell, learned_initial_state=learned_initial_state
         )
-        self.head_merge = HeadMerge(num_heads, self.head_dim, norm=norm)
+        self.head_merge = HeadMerge(*heads, norm=norm)
         self.dropout = nn.Dropout(dropout)
         self.feed_forward_norm = (
             FeatureNorm(embedding_dim, for_product=True) if feed_forward and norm else None

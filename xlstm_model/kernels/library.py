@@ -27,6 +27,9 @@ OLDEST_CAPABILITY = (8, 0)
 SHARED_MEMORY = 160 * 1024
 """Bytes on the chip that a program may need; what data-centre GPUs have since Ampere."""
 
+MOST_KEPT = 4096
+"""Kinds of calls remembered; far more than a training has shapes."""
+
 ALTERNATIVE = "xlstm_model.kernels.library.disabled()"
 """What to use where a kernel's own gradient cannot be differentiated."""
 

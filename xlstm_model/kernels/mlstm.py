@@ -9,20 +9,24 @@ from torch import Tensor
 
 from xlstm_model.cells.mlstm_passes import Arguments, path_gradient
 from xlstm_model.kernels import library
+from xlstm_model.kernels.mlstm_launches import (
+    backward_launches,
+    forward_launches,
+    kind_of,
+    plan_of,
+)
 from xlstm_model.kernels.mlstm_plan import (
-    FIELDS,
     WIDEST_HEAD,
     Inputs,
     Plan,
+    by_position,
     gather_inputs,
     make_plan,
+    position_strides,
 )
 from xlstm_model.tracing import refuse_double_backward
 
-MOST_CHUNKS = 32
-"""Chunks whose gates a program follows at once."""
-GATES_PER_WARP = 256
-"""Positions whose gates a warp of such a program follows at once."""
+__all__ = ["MLSTM", "Plan", "backward", "fits", "forward", "gradients", "make_plan", "mlstm"]
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tensor, Tensor], eps: float) -> bool:
@@ -53,120 +57,59 @@ def mlstm(
     return MLSTM.apply(*inputs, plan)
 
 
-def forward(inputs: Inputs, plan: Plan) -> tuple[Tensor, ...]:
-    """h (B, S, NH, DHV), final c, n, m, and what the gradient needs: denominators, c and n at the
+def forward(inputs: Inputs, plan: Plan | None) -> tuple[Tensor, ...]:
+    """h (B, NH, S, DHV), final c, n, m, and what the gradient needs: denominators, c and n at the
     chunks' borders, what the gates make of positions and of chunks."""
-    from xlstm_model.kernels import mlstm_kernels as kernels
-
-    q, v = inputs.q, inputs.v
-    (B, S, NH, DK), DV = q.shape, v.shape[-1]
-    N, rows = -(-S // plan.length), B * NH
-    alone = N == 1 and inputs.c is None and plan.carry
-    positions, chunks, end_m = _follow_gates(inputs, plan)
-    h = torch.empty_like(v)
-    sums = positions.new_empty(rows, S)
-    end_c, end_n = sums.new_empty(B, NH, DK, DV), sums.new_empty(B, NH, DK)
-    stored = 0 if alone else N
-    border_c, border_n = q.new_empty(rows, stored, DK, DV), sums.new_empty(rows, stored, DK)
-    gates = (inputs.mask, positions, chunks)
-    states = (inputs.c, inputs.n, border_c, border_n, end_c, end_n)
-    sizes = (S, N, NH, DK, DV)
-    options = {
-        "HAS_MASK": inputs.mask is not None,
-        "HAS_STATE": inputs.c is not None,
-        "L": plan.length,
-        "PRECISION": library.precision(q.dtype),
-    }
-    bk, bv = library.power_of_two(DK), library.power_of_two(DV)
-    if not plan.carry:
-        tk, tv = (min(*pair) for pair in zip((bk, bv), plan.state_tile, strict=True))
-        kernels.remember[(rows, -(-DK // tk), -(-DV // tv))](
-            inputs.k, v, *gates, *states, *sizes, BK=tk, BV=tv, num_warps=plan.state_warps,
-            num_stages=plan.state_stages, **options,
-        )  # fmt: skip
-    grid = (rows, 1, 1) if plan.carry else (rows, N, -(-DV // plan.tile))
-    kernels.read[grid](
-        q, inputs.k, v, *gates, *states, h, sums, *sizes, CARRY=plan.carry, ALONE=alone, BK=bk,
-        BV=plan.tile, num_warps=plan.warps, num_stages=plan.stages, **options,
-    )  # fmt: skip
+    q, k, v, igate, fgate, mask, c, n, m = inputs
+    B, NH, _, DK = q.shape
+    way = forward_launches(kind_of(inputs, plan))
+    sums = torch.empty(way.sums, dtype=torch.float32, device=q.device)
+    positions, chunks = sums.new_empty(way.positions), sums.new_empty(way.chunks)
+    end_c, end_n = sums.new_empty(B, NH, DK, v.shape[-1]), sums.new_empty(B, NH, DK)
+    end_m, border_n = sums.new_empty(B, NH), sums.new_empty(way.border_n)
+    border_c = q.new_empty(way.border_c)
+    h = v.new_empty_strided(v.shape, position_strides(v.shape))
+    way.follow_gates(igate, fgate, mask, m, positions, chunks, end_m)
+    if way.remember is not None:
+        way.remember(k, v, mask, positions, chunks, c, n, border_c, border_n, end_c, end_n)
+    way.read(q, k, v, mask, positions, chunks, c, n, border_c, border_n, end_c, end_n, h, sums)
     return h, end_c, end_n, end_m, sums, border_c, border_n, positions, chunks
-
-
-def _follow_gates(inputs: Inputs, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    """What the gates make of positions and of chunks (see ``mlstm_gate_kernels``), and final m."""
-    from xlstm_model.kernels import mlstm_gate_kernels as kernels
-
-    B, S, NH, DK = inputs.q.shape
-    N = -(-S // plan.length)
-    fields = FIELDS[inputs.q.dtype]
-    wide = {"dtype": torch.float32, "device": inputs.q.device}
-    positions = torch.empty(B * NH, fields, N * plan.length, **wide)
-    chunks, end_m = torch.empty(B * NH, 2, N, **wide), torch.empty(B, NH, **wide)
-    turn = min(MOST_CHUNKS, 1 << (N - 1).bit_length())
-    kernels.follow_gates[(B * NH,)](
-        inputs.igate, inputs.fgate, inputs.mask, inputs.m, positions, chunks, end_m,
-        *inputs.igate.stride(), S, N, NH, -0.5 * math.log2(DK), HAS_MASK=inputs.mask is not None,
-        HAS_STATE=inputs.c is not None, FIELDS=fields, L=plan.length, C=turn,
-        num_warps=min(8, max(1, turn * plan.length // GATES_PER_WARP)),
-    )  # fmt: skip
-    return positions, chunks, end_m
 
 
 def backward(
     inputs: Inputs,
-    plan: Plan,
+    plan: Plan | None,
     kept: tuple[Tensor, ...],
     grad_h: Tensor,
     end: tuple[Tensor, Tensor] | None,
     onward: Tensor | None,
-) -> tuple[Tensor, ...]:
-    """Gradients of q, k, v (B, S, NH, D), the gates (B, NH, S) and the first c and n (or None)."""
-    from xlstm_model.kernels import mlstm_backward_kernels as kernels
-
+) -> tuple[Tensor | None, ...]:
+    """Gradients of q, k, v (B, NH, S, D), the gates (B, NH, S) and the first c and n (or None)."""
     h, sums, border_c, border_n, positions, chunks = kept
-    q, k, v = inputs.q, inputs.k, inputs.v
-    (B, S, NH, DK), DV = q.shape, v.shape[-1]
-    N, rows = -(-S // plan.length), B * NH
-    alone = border_c.numel() == 0 and end is None
-    if border_c.numel() == 0 and not alone:
-        border_c, border_n = q.new_zeros(rows, N, DK, DV), sums.new_zeros(rows, N, DK)
-    grads = [torch.empty_like(x) for x in (q, k, v)]
-    grad_i, grad_f = (x.new_empty(B, S, NH).transpose(1, 2) for x in (inputs.igate, inputs.fgate))
+    q, k, v, _, fgate, mask, c, n, _ = inputs
+    way = backward_launches(kind_of(inputs, plan), end is not None)
+    if border_c.numel() == 0 and not way.is_alone:
+        shape = (sums.shape[0], chunks.shape[-1], q.shape[-1])
+        border_c, border_n = q.new_zeros(*shape, v.shape[-1]), sums.new_zeros(shape)
+    grads = [x.new_empty_strided(x.shape, position_strides(x.shape)) for x in inputs[:5]]
     end_c, end_n = (None, None) if end is None else end
-    start_c, start_n = (None if x is None else torch.empty_like(x) for x in (inputs.c, inputs.n))
-    strides, sizes = inputs.fgate.stride(), (S, N, NH, DK, DV)
-    has_mask = {"HAS_MASK": inputs.mask is not None}
-    precision = {"PRECISION": library.precision(q.dtype)}
-    options = {"HAS_STATE": inputs.c is not None, "HAS_END": end is not None, "L": plan.length}
-    options |= has_mask | precision
-    bk, bv = library.power_of_two(DK), library.power_of_two(DV)
+    start = (None, None) if c is None else (torch.empty_like(c), torch.empty_like(n))
     grad_sums = grad_c = grad_n = decay = None
-    if not plan.carry:
+    if way.recall_sums is not None:
         grad_sums, decay = torch.empty_like(sums), torch.empty_like(sums)
         grad_c, grad_n = torch.empty_like(border_c), torch.empty_like(border_n)
-        kernels.recall_sums[(rows, N)](
-            h, grad_h, inputs.mask, sums, positions, grad_sums, S, N, NH, DV,
-            L=plan.length, BV=min(bv, 64), num_warps=4, **has_mask, **precision,
+        way.recall_sums(h, grad_h, mask, sums, positions, grad_sums)
+        way.remember_backward(
+            q, mask, positions, chunks, sums, grad_h, grad_sums, end_c, end_n, grad_c, grad_n,
+            *start,
         )  # fmt: skip
-        tk, tv = (min(*pair) for pair in zip((bk, bv), plan.state_tile, strict=True))
-        kernels.remember_backward[(rows, -(-DK // tk), -(-DV // tv))](
-            q, inputs.mask, positions, chunks, sums, grad_h, grad_sums, end_c, end_n, grad_c,
-            grad_n, start_c, start_n, *sizes, BK=tk, BV=tv, num_warps=plan.state_warps,
-            num_stages=plan.state_stages, **options,
-        )  # fmt: skip
-    kernels.read_backward[(rows, 1 if plan.carry else N)](
-        q, k, v, inputs.fgate, inputs.mask, positions, chunks, h, sums, grad_h, grad_sums, border_c,
-        border_n, grad_c, grad_n, end_c, end_n, start_c, start_n, *grads, grad_i, grad_f, decay,
-        onward, *strides, *sizes, CARRY=plan.carry, ALONE=alone, BK=bk, BV=plan.backward_tile,
-        TILES=bv // plan.backward_tile, num_warps=plan.backward_warps,
-        num_stages=plan.backward_stages, **options,
+    way.read_backward(
+        q, k, v, fgate, mask, positions, chunks, h, sums, grad_h, grad_sums, border_c, border_n,
+        grad_c, grad_n, end_c, end_n, *start, *grads, decay, onward,
     )  # fmt: skip
-    if not plan.carry:
-        kernels.decay_backward[(rows,)](
-            inputs.fgate, inputs.mask, decay, onward, grad_f, *strides, S, NH,
-            HAS_END=end is not None, L=min(1024, library.power_of_two(S)), num_warps=4, **has_mask,
-        )  # fmt: skip
-    return *grads, grad_i, grad_f, start_c, start_n
+    if way.decay_backward is not None:
+        way.decay_backward(fgate, mask, decay, onward, grads[4])
+    return *grads, *start
 
 
 class MLSTM(torch.autograd.Function):
@@ -175,31 +118,28 @@ class MLSTM(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, igate, fgate, c, n, m, mask, plan):  # type: ignore[no-untyped-def]
         inputs = gather_inputs(q, k, v, igate, fgate, c, n, m, mask)
-        B, S, NH, DK = inputs.q.shape
-        plan = plan or make_plan(B * NH, S, DK, v.shape[-1], q.dtype)
         h, end_c, end_n, end_m, *kept = forward(inputs, plan)
         ctx.save_for_backward(*inputs, h, *kept, end_c, end_n)
         ctx.plan = plan
-        ctx.dtypes = [None if x is None else x.dtype for x in (c, n, m)]
+        ctx.dtypes = None if c is None else (c.dtype, n.dtype, m.dtype)
         ctx.set_materialize_grads(False)
-        return h.transpose(1, 2), end_c, end_n, end_m
+        return h, end_c, end_n, end_m
 
     @staticmethod
     def backward(ctx, grad_h, grad_c, grad_n, grad_m):  # type: ignore[no-untyped-def]
         refuse_double_backward("xlstm_model.cells.mlstm_reference")
         saved = ctx.saved_tensors
         inputs, kept, last = Inputs(*saved[:9]), saved[9:15], saved[15:]
-        *grads, c, n, m = gradients(inputs, ctx.plan, kept, last, grad_h, (grad_c, grad_n, grad_m))
-        start = (
-            None if x is None else x.to(dtype)
-            for x, dtype in zip((c, n, m), ctx.dtypes, strict=True)
-        )
-        return *grads, *start, None, None
+        grads = gradients(inputs, ctx.plan, kept, last, grad_h, (grad_c, grad_n, grad_m))
+        if ctx.dtypes is None:
+            return *grads, None, None
+        start = (x.to(dtype) for x, dtype in zip(grads[5:], ctx.dtypes, strict=True))
+        return *grads[:5], *start, None, None
 
 
 def gradients(
     inputs: Inputs,
-    plan: Plan,
+    plan: Plan | None,
     kept: tuple[Tensor, ...],
     last: tuple[Tensor, Tensor],
     grad_h: Tensor | None,
@@ -216,7 +156,7 @@ def gradients(
         grad_state: Gradients of the final c, n and m, None for none.
     """
     h = kept[0]
-    grad_h = torch.zeros_like(h) if grad_h is None else grad_h.transpose(1, 2).contiguous()
+    grad_h = torch.zeros_like(h) if grad_h is None else by_position(grad_h)
     end = onward = grad_last = None
     if any(x is not None for x in grad_state):
         end = tuple(
@@ -231,9 +171,9 @@ def gradients(
     if start_c is not None:
         grad_m = _inner((start_c, start_n), (inputs.c, inputs.n))
     if grad_last is not None:
-        grad_i, grad_f, through = _through_stabilizer(inputs, plan, grad_i, grad_f, grad_last)
+        length = plan_of(kind_of(inputs, plan)).length
+        grad_i, grad_f, through = _through_stabilizer(inputs, length, grad_i, grad_f, grad_last)
         grad_m = None if grad_m is None else grad_m + through
-    dense = (x.transpose(1, 2) for x in dense)
     return *dense, grad_i, grad_f, start_c, start_n, grad_m
 
 
@@ -244,7 +184,7 @@ def _inner(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _through_stabilizer(
-    inputs: Inputs, plan: Plan, grad_i: Tensor, grad_f: Tensor, grad_last: Tensor
+    inputs: Inputs, length: int, grad_i: Tensor, grad_f: Tensor, grad_last: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Add what the final stabiliser, which the final memory was divided by, passes to the gates."""
     from xlstm_model.cells.mlstm import log_gates
@@ -256,7 +196,7 @@ def _through_stabilizer(
     if m is None:
         m = log_i.new_full(log_i.shape[:2], -math.inf)
     arguments = Arguments(
-        *inputs[:3], log_i, log_f, None, None, m, mask, 0.0, -(-log_i.shape[-1] // plan.length)
+        *inputs[:3], log_i, log_f, None, None, m, mask, 0.0, -(-log_i.shape[-1] // length)
     )
     to_i, to_f, to_m = path_gradient(arguments, None, grad_last.flatten())
     if mask is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -43,11 +45,11 @@ class Inputs(NamedTuple):
     """What both directions take."""
 
     q: Tensor
-    """(B, S, NH, DHQK), contiguous."""
+    """(B, NH, S, DHQK), in memory as (B, S, NH, DHQK)."""
     k: Tensor
-    """(B, S, NH, DHQK), contiguous."""
+    """(B, NH, S, DHQK), in memory as (B, S, NH, DHQK)."""
     v: Tensor
-    """(B, S, NH, DHV), contiguous."""
+    """(B, NH, S, DHV), in memory as (B, S, NH, DHV)."""
     igate: Tensor
     """(B, NH, S), strides as ``fgate``."""
     fgate: Tensor
@@ -85,11 +87,34 @@ def make_plan(rows: int, seq_len: int, qk_dim: int, v_dim: int, dtype: torch.dty
 
 def gather_inputs(q, k, v, igate, fgate, c, n, m, mask) -> Inputs:  # type: ignore[no-untyped-def]
     """Tensors in the memory the kernels read; mostly the same ones."""
-    dense = (x.detach().transpose(1, 2).contiguous() for x in (q, k, v))
-    igate, fgate = igate.detach(), fgate.detach()
     if igate.stride() != fgate.stride():
         igate, fgate = igate.contiguous(), fgate.contiguous()
     if mask is not None:
         mask = mask.contiguous().view(torch.uint8)
-    start = (None if x is None else x.detach().float().contiguous() for x in (c, n, m))
-    return Inputs(*dense, igate, fgate, mask, *start)
+    if c is not None:
+        c, n, m = (x.float().contiguous() for x in (c, n, m))
+    return Inputs(*map(by_position, (q, k, v)), igate, fgate, mask, c, n, m)
+
+
+def by_position(x: Tensor) -> Tensor:
+    """The (B, NH, S, D) tensor with its positions before its heads in memory.
+
+    >>> by_position(torch.zeros(2, 3, 5, 4)).stride()
+    (60, 4, 12, 1)
+    """
+    if x.stride() == position_strides(x.shape):
+        return x
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+@lru_cache(library.MOST_KEPT)
+def position_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of (B, NH, S, ...) with its positions before its heads in memory.
+
+    >>> position_strides((2, 3, 5))
+    (15, 1, 3)
+    """
+    _, num_heads, seq_len = shape[:3]
+    width = 1 if len(shape) == 3 else shape[3]
+    row = num_heads * width
+    return (seq_len * row, width, row, 1)[: len(shape)]

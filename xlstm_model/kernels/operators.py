@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xlstm_model.kernels import cross_entropy, mlstm, slstm
-from xlstm_model.kernels.mlstm_plan import FIELDS
+from xlstm_model.kernels.mlstm_plan import FIELDS, gather_inputs, make_plan
 
 _MLSTM = (
     "Tensor q, Tensor k, Tensor v, Tensor igate, Tensor fgate, Tensor? c, Tensor? n, Tensor? m, "
@@ -20,25 +20,19 @@ _MLSTM = (
 )
 
 
-def _plan_of(q: Tensor, v: Tensor) -> mlstm.Plan:
-    B, NH, S, DK = q.shape
-    return mlstm.make_plan(B * NH, S, DK, v.shape[-1], q.dtype)
-
-
 @torch.library.custom_op(
     "xlstm_model::mlstm_gpu", mutates_args=(), schema=f"({_MLSTM}) -> Tensor[]"
 )
 def _mlstm(*arguments: Any) -> list[Tensor]:
     """Outputs, final c, n and m, and what the gradient needs."""
-    h, *rest = mlstm.forward(mlstm.gather_inputs(*arguments), _plan_of(arguments[0], arguments[2]))
-    return [h.transpose(1, 2), *rest]
+    return list(mlstm.forward(gather_inputs(*arguments), None))
 
 
 @_mlstm.register_fake
 def _(*arguments: Any) -> list[Tensor]:
     q, _, v, *_, c, _, _, _ = arguments
     (B, NH, S, DK), DV = q.shape, v.shape[-1]
-    plan = _plan_of(q, v)
+    plan = make_plan(B * NH, S, DK, DV, q.dtype)
     N = -(-S // plan.length)
     stored = 0 if N == 1 and c is None and plan.carry else N
 
@@ -68,17 +62,11 @@ def _(*arguments: Any) -> list[Tensor]:
 )
 def _mlstm_backward(*arguments: Any) -> list[Tensor]:
     """Gradients of the tensors given, those of an absent state as empty tensors."""
-    inputs = mlstm.gather_inputs(*arguments[:9])
+    inputs = gather_inputs(*arguments[:9])
     kept, grad_h, *grad_state = arguments[9:]
     h, end_c, end_n, _, *rest = kept
-    grads = mlstm.gradients(
-        inputs,
-        _plan_of(arguments[0], arguments[2]),
-        (h.transpose(1, 2), *rest),
-        (end_c, end_n),
-        grad_h,
-        tuple(grad_state),
-    )
+    last = end_c, end_n
+    grads = mlstm.gradients(inputs, None, (h, *rest), last, grad_h, tuple(grad_state))
     return _typed(grads, arguments[:8])
 
 
@@ -127,10 +115,8 @@ _SLSTM = (
 )
 def _slstm(gates, weight, bias, h, c, n, m, mask, sigmoid) -> list[Tensor]:  # type: ignore[no-untyped-def]
     """Outputs, final h, c, n and m, and what the gradient needs."""
-    plan = slstm.make_plan(gates.shape[-1])
-    outputs, *kept = slstm.forward(gates, weight, bias, (h, c, n, m), mask, sigmoid, plan)
-    last = (x[-1].transpose(0, 1).clone(memory_format=torch.contiguous_format) for x in kept[1:])
-    return [outputs, *last, *kept]
+    kind = slstm.kind_of(gates, weight, bias, mask, h is not None, sigmoid)
+    return list(slstm.forward(kind, gates, weight, bias, (h, c, n, m), mask))
 
 
 @_slstm.register_fake
@@ -151,17 +137,10 @@ def _(gates, weight, bias, h, c, n, m, mask, sigmoid) -> list[Tensor]:  # type: 
 )
 def _slstm_backward(*arguments: Any) -> list[Tensor]:
     """Gradients of the tensors given, those of an absent state as empty tensors."""
-    gates, weight, *_, mask, sigmoid, kept, grad_outputs = arguments[:11]
-    grads = slstm.backward(
-        slstm.Kept(*kept),
-        weight,
-        mask,
-        sigmoid,
-        slstm.make_plan(gates.shape[-1]),
-        gates.dtype,
-        grad_outputs,
-        tuple(arguments[11:]),
-    )
+    gates, weight, bias, h, *_, mask, sigmoid, kept, grad_outputs = arguments[:11]
+    kind = slstm.kind_of(gates, weight, bias, mask, h is not None, sigmoid)
+    kept, grad_state = slstm.Kept(*kept), tuple(arguments[11:])
+    grads = slstm.backward(kind, kept, weight, mask, grad_outputs, grad_state)
     return [
         gates.new_empty(0) if x is None else grad.to(x.dtype).contiguous()
         for grad, x in zip(grads, arguments[:7], strict=True)

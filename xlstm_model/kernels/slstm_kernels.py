@@ -14,94 +14,21 @@ import triton.language as tl
 
 from xlstm_model.kernels.launching import direct
 from xlstm_model.kernels.mlstm_gate_kernels import log_sigmoid
-
-
-@triton.jit
-def tanh(x):
-    """Hyperbolic tangent to an absolute error of float32's resolution."""
-    return 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)
-
-
-@triton.jit
-def load_weight(ptr, head, gate: tl.constexpr, DH, BD: tl.constexpr, DTYPE: tl.constexpr):
-    """(from, to) of one gate of (NH, DH, 4, DH)."""
-    d = tl.arange(0, BD)
-    inside = (d < DH)[:, None] & (d < DH)[None, :]
-    at = ((head * DH + d[:, None]) * 4 + gate) * DH + d[None, :]
-    return tl.load(ptr + at, mask=inside, other=0.0).to(DTYPE)
-
-
-@triton.jit
-def add_recurrent(
-    i, f, z, o, states_h, at_before, weight, head, inside, DH,
-    BK: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Four gates with what the output before them adds, BK units of it at a time from memory."""
-    d = tl.arange(0, BD)
-    for first in tl.range(0, DH, BK, num_stages=1):
-        p = first + tl.arange(0, BK)
-        is_unit = inside[:, None] & (p < DH)[None, :]
-        before = tl.load(states_h + at_before[:, None] + p[None, :], mask=is_unit, other=0.0)
-        before = before.to(DTYPE)
-        at = weight + (head * DH + p[:, None]) * 4 * DH + d[None, :]
-        real = (p < DH)[:, None] & (d < DH)[None, :]
-        w = tl.load(at, mask=real, other=0.0).to(DTYPE)
-        i = tl.dot(before, w, i, input_precision=PRECISION)
-        w = tl.load(at + DH, mask=real, other=0.0).to(DTYPE)
-        f = tl.dot(before, w, f, input_precision=PRECISION)
-        w = tl.load(at + 2 * DH, mask=real, other=0.0).to(DTYPE)
-        z = tl.dot(before, w, z, input_precision=PRECISION)
-        w = tl.load(at + 3 * DH, mask=real, other=0.0).to(DTYPE)
-        o = tl.dot(before, w, o, input_precision=PRECISION)
-    return i, f, z, o
-
-
-@triton.jit
-def gather_recurrent(
-    grad_gates, at_grad, step_gate, weight, head, inside, DH, BB: tl.constexpr,
-    BK: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Gradient of the output before four gates, BK units of each at a time from memory."""
-    p = tl.arange(0, BD)
-    total = tl.zeros((BB, BD), tl.float32)
-    for first in tl.range(0, DH, BK, num_stages=1):
-        d = first + tl.arange(0, BK)
-        is_unit = inside[:, None] & (d < DH)[None, :]
-        real = (p < DH)[:, None] & (d < DH)[None, :]
-        for gate in tl.static_range(4):
-            at = grad_gates + at_grad[:, None] + gate * step_gate + d[None, :]
-            grad = tl.load(at, mask=is_unit, other=0.0).to(DTYPE)
-            at_weight = weight + ((head * DH + p[:, None]) * 4 + gate) * DH + d[None, :]
-            w = tl.trans(tl.load(at_weight, mask=real, other=0.0).to(DTYPE))
-            total = tl.dot(grad, w, total, input_precision=PRECISION)
-    return total
-
-
-@triton.jit
-def load_gates(ptr, at, step_gate, inside):
-    """Four (BB, BD) tiles, float32."""
-    i = tl.load(ptr + at, mask=inside, other=0.0).to(tl.float32)
-    f = tl.load(ptr + at + step_gate, mask=inside, other=0.0).to(tl.float32)
-    z = tl.load(ptr + at + 2 * step_gate, mask=inside, other=0.0).to(tl.float32)
-    o = tl.load(ptr + at + 3 * step_gate, mask=inside, other=0.0).to(tl.float32)
-    return i, f, z, o
-
-
-@triton.jit
-def store_gates(ptr, at, step_gate, inside, i, f, z, o):
-    """Undo ``load_gates``."""
-    TYPE: tl.constexpr = ptr.dtype.element_ty
-    tl.store(ptr + at, i.to(TYPE), mask=inside)
-    tl.store(ptr + at + step_gate, f.to(TYPE), mask=inside)
-    tl.store(ptr + at + 2 * step_gate, z.to(TYPE), mask=inside)
-    tl.store(ptr + at + 3 * step_gate, o.to(TYPE), mask=inside)
+from xlstm_model.kernels.slstm_tiles import (
+    add_recurrent,
+    gather_recurrent,
+    load_gates,
+    load_weight,
+    store_gates,
+    tanh,
+)
 
 
 @direct
 @triton.jit
 def run_forward(
     gates, weight, bias, mask, start_h, start_c, start_n, start_m,
-    outputs, raw, states_h, states_c, states_n, states_m,
+    outputs, raw, states_h, states_c, states_n, states_m, end_h, end_c, end_n, end_m,
     gate_b, gate_s, gate_g, gate_h, B, S, NH, DH,
     HAS_MASK: tl.constexpr, HAS_STATE: tl.constexpr, SIGMOID: tl.constexpr,
     RESIDENT: tl.constexpr, BB: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
@@ -126,8 +53,8 @@ def run_forward(
     c = tl.zeros((BB, BD), tl.float32)
     n = tl.zeros((BB, BD), tl.float32)
     m = tl.full((BB, BD), float("-inf"), tl.float32)
+    at_start = (b[:, None] * NH + head) * DH + d[None, :]
     if HAS_STATE:
-        at_start = (b[:, None] * NH + head) * DH + d[None, :]
         h = tl.load(start_h + at_start, mask=inside, other=0.0)
         c = tl.load(start_c + at_start, mask=inside, other=0.0)
         n = tl.load(start_n + at_start, mask=inside, other=1.0)
@@ -202,6 +129,10 @@ def run_forward(
         at_out += NH * DH
         i, f, z, o = i_next, f_next, z_next, o_next
         real = real_next
+    tl.store(end_h + at_start, h, mask=inside)
+    tl.store(end_c + at_start, c, mask=inside)
+    tl.store(end_n + at_start, n, mask=inside)
+    tl.store(end_m + at_start, m, mask=inside)
 
 
 @direct
@@ -210,11 +141,11 @@ def run_backward(
     weight, mask, raw, states_c, states_n, states_m, grad_outputs, extra,
     end_h, end_c, end_n, grad_gates, start_h, start_c, start_n,
     B, S, NH, DH,
-    HAS_MASK: tl.constexpr, HAS_END: tl.constexpr, HAS_EXTRA: tl.constexpr,
-    SIGMOID: tl.constexpr, RESIDENT: tl.constexpr, BB: tl.constexpr, BK: tl.constexpr,
-    BD: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_MASK: tl.constexpr, HAS_STATE: tl.constexpr, HAS_END: tl.constexpr,
+    HAS_EXTRA: tl.constexpr, SIGMOID: tl.constexpr, RESIDENT: tl.constexpr, BB: tl.constexpr,
+    BK: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of all pre-activations and of the first state; program: samples, head."""
+    """Gradients of all pre-activations and of a state given; program: samples, head."""
     head = tl.program_id(1)
     b = tl.program_id(0) * BB + tl.arange(0, BB)
     d = tl.arange(0, BD)
@@ -317,9 +248,10 @@ def run_backward(
         i, f, z, o = i_next, f_next, z_next, o_next
         c_before, n_before, m_before = c_next, n_next, m_next
         given, real = given_next, real_next
-    tl.store(start_h + at_end, dh, mask=inside)
-    tl.store(start_c + at_end, dc, mask=inside)
-    tl.store(start_n + at_end, dn, mask=inside)
+    if HAS_STATE:
+        tl.store(start_h + at_end, dh, mask=inside)
+        tl.store(start_c + at_end, dc, mask=inside)
+        tl.store(start_n + at_end, dn, mask=inside)
 
 
 @direct

@@ -24,6 +24,9 @@ INTERFACE_VERSION = 8
 LIBRARY_PATTERN = "_kernels*.so"
 """Names the library may have beside this file."""
 
+FREED_BYTES = (32 << 20) - 65536
+"""Size of a block freed before the first call: as large as glibc takes an example by."""
+
 _disabled = 0
 
 
@@ -33,8 +36,20 @@ def load_library() -> ctypes.CDLL | None:
     for path in sorted(Path(__file__).parent.glob(LIBRARY_PATTERN)):
         library = ctypes.CDLL(str(path))
         if library.xlstm_interface_version() == INTERFACE_VERSION:
+            _keep_freed_memory()
             return library
     return None
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed for what is allocated next.
+
+    It gives memory back to the system once twice the largest block ever freed lies unused, so that
+    in a process that only ever takes steps every new state comes as fresh pages, which takes longer
+    than the step. Any training frees larger blocks at once. The block is never written, so that it
+    costs nothing; what the environment sets (``MALLOC_TRIM_THRESHOLD_``) stays.
+    """
+    torch.empty(FREED_BYTES, dtype=torch.uint8)
 
 
 def fits(*tensors: Tensor | None) -> bool:

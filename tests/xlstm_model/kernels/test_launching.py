@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("triton")
 
 from xlstm_model.kernels import launching
-from xlstm_model.kernels.launching import Direct, direct, kind_of
+from xlstm_model.kernels.launching import Direct, direct, kind_of, prepare
 
 
 class FakeKernel:
@@ -105,6 +105,59 @@ class ElsewhereTensor:
 
     def get_device(self):
         return 1
+
+
+def test_a_prepared_kernel_is_looked_up_once():
+    kernel = FakeKernel()
+    prepared = prepare(Direct(kernel), (3, 2), (8,), -1, BLOCK=16, num_warps=4)
+    x, y = torch.zeros(8), torch.ones(8)
+    prepared(x)
+    prepared(y)
+    assert kernel.looked == [((3, 2), (x, 8), {"BLOCK": 16, "num_warps": 4})]
+    assert kernel.launched == [((3, 2, 1), (y.data_ptr(), 8, 16))]
+
+
+def test_a_prepared_kernel_looks_at_memory_that_begins_elsewhere():
+    kernel = FakeKernel()
+    prepared = prepare(Direct(kernel), (1,), (8,), -1, BLOCK=16)
+    x = torch.zeros(8)
+    prepared(x)
+    prepared(x[1:])
+    prepared(x[1:])
+    assert [arguments[0].data_ptr() for _, arguments, _ in kernel.looked] == [
+        x.data_ptr(),
+        x[1:].data_ptr(),
+    ]
+    assert kernel.launched == [((1, 1, 1), (x[1:].data_ptr(), 8, 16))]
+
+
+def test_a_prepared_kernel_takes_absent_and_empty_tensors():
+    kernel = FakeKernel()
+    prepared = prepare(Direct(kernel), (1,), (8,), -1, BLOCK=16)
+    for _ in range(2):
+        prepared(None)
+        prepared(torch.empty(0))
+    assert [arguments[0] for _, arguments in kernel.launched] == [0, None, 0]
+
+
+def test_a_prepared_kernel_runs_where_its_tensors_are(monkeypatch):
+    current, places = [1], []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    kernel = Direct(FakeKernel())
+    monkeypatch.setattr(kernel, "_launch", lambda *x, **y: places.append("looked at"))
+    prepared = prepare(kernel, (1,), (8,), 1, BLOCK=16)
+    prepared(torch.zeros(8))
+    current.append(0)
+    prepared(torch.zeros(8))
+    assert places == ["looked at"]
+    assert len(kernel.kernel.looked) == 1
+
+
+def test_a_kernel_that_is_not_direct_is_prepared_too():
+    kernel = FakeKernel()
+    x = torch.zeros(8)
+    prepare(kernel, (2,), (8,), -1, BLOCK=16)(x)
+    assert kernel.looked == [((2,), (x, 8), {"BLOCK": 16})]
 
 
 def test_what_is_no_compiled_function_stays_as_it_is():

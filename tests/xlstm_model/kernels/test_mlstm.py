@@ -8,6 +8,7 @@ import torch
 from tests.xlstm_model.kernels.comparison import assert_equal, draw
 from xlstm_model.cells import MLSTMState, compute_dtype, mlstm_chunkwise, mlstm_reference
 from xlstm_model.kernels import mlstm as kernels
+from xlstm_model.kernels import mlstm_launches
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned"),
@@ -75,7 +76,9 @@ def test_equals_the_reference(rng, device, dtype, plan, seq_len, masked, with_st
 @pytest.mark.parametrize("plan", [CARRIED, PARALLEL], ids=["carried", "parallel"])
 @pytest.mark.parametrize("with_state", [False, True], ids=["empty", "started"])
 def test_gates_of_many_chunks_are_followed_in_turns(rng, device, monkeypatch, plan, with_state):
-    monkeypatch.setattr(kernels, "MOST_CHUNKS", 2)
+    monkeypatch.setattr(mlstm_launches, "MOST_CHUNKS", 2)
+    # Calls of other tests must not find what is made ready here, nor the other way round.
+    monkeypatch.setattr(kernels, "forward_launches", mlstm_launches.forward_launches.__wrapped__)
     B, NH, S, DK, DV = 2, 1, 75, 5, 20
     leaves = _inputs(B, NH, S, DK, DV, rng, torch.float32, device, gates=3.0)
     leaves += _state(B, NH, DK, DV, rng, device) if with_state else []
