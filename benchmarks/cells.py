@@ -2,11 +2,12 @@
 
 Every subject of a shape runs once per round, one after another in one process, so that whatever
 else the machine does falls on all of them alike. Reported are medians over rounds, in processor
-time, and the medians of each round's ratio to `torch.nn.LSTM` with as many layers as the stacks
-have blocks.
+time, the medians of each round's ratio to `torch.nn.LSTM` with as many layers as the stacks have
+blocks, and of the page faults of a round.
 
 - `training`: forward and backward at (B, S, D);
 - `steps`: one position at (B, D) without gradients;
+- `chunks` (with `--only chunks`): training of mLSTM stacks with chunks of several sizes;
 - `growth`: milliseconds of one sequence as its length doubles, and the slope of its logarithm
   between the ends (1 is linear);
 - `memory` (with `--memory`): peak memory of one subject's training passes beyond what it starts
@@ -16,12 +17,18 @@ have blocks.
 `--peers FOLDER` adds the authors' package from a folder it was installed into by
 `pip install --no-deps --target FOLDER xlstm==2.0.6`. One thread unless `--threads` says otherwise.
 Prints tables; `--json FILE` adds the numbers to that file too, in place of older ones.
+
+How long `nn.LSTM` takes depends on memory: glibc gives blocks of over 32 MiB back to the system
+when they are freed, and the workspace of a longer pass is one. `--allocator keeping` begins anew
+with an environment in which glibc keeps all memory, and keeps its numbers under names of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -36,27 +43,36 @@ from benchmarks import kept
 
 SHAPES = [(64, 50, 64), (64, 200, 64), (8, 1024, 128)]
 STEP_SHAPES = [(1, 64), (8, 128)]
+ONLY = ["training", "steps", "growth", "memory", "profile", "chunks"]
+CHUNK_SIZES = [25, 32, 40, 50, 64, 100, 128]
 GROWTH_LENGTHS = [512, 1024, 2048, 4096]
 MEMORY_SUBJECTS = ("lstm", "mlstm_stack", "slstm_stack")
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_": str(10**9)}
+"""An environment in which glibc keeps what is freed."""
+KEPT_SUFFIX = ", memory kept"
 GROWTH_SUBJECTS = ("lstm", "mlstm_cell", "slstm_cell", "mlstm_stack", "slstm_stack")
 
 
 def measure(subjects: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds of each subject, and the median of its ratio to the first."""
+    """Medians of each subject: milliseconds, ratio to the first, page faults."""
     for work in subjects.values():
         work()
         work()
     times: dict[str, list[float]] = {name: [] for name in subjects}
+    faults: dict[str, list[int]] = {name: [] for name in subjects}
     for _ in range(rounds):
         for name, work in subjects.items():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             started = time.process_time()
             work()
             times[name].append(time.process_time() - started)
+            faults[name].append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     base = next(iter(times.values()))
     return {
         name: {
             "milliseconds": round(statistics.median(own) * 1e3, 3),
             "ratio": round(statistics.median(a / b for a, b in zip(own, base, strict=True)), 2),
+            "faults": round(statistics.median(faults[name])),
         }
         for name, own in times.items()
     }
@@ -78,6 +94,7 @@ def measure_steps(batch_size: int, dim: int, authors: bool, rounds: int) -> dict
         results = measure(steps, rounds)
     for result in results.values():
         result["milliseconds"] = round(result["milliseconds"] / 100, 4)
+        result["faults"] = round(result["faults"] / 100, 1)
     return results
 
 
@@ -144,10 +161,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, help="folder the authors' package is installed in")
     parser.add_argument("--rounds", type=int, default=9, help="rounds per table (default 9)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default 1)")
-    parser.add_argument("--only", choices=["training", "steps", "growth", "memory", "profile"])
+    parser.add_argument("--only", choices=ONLY)
     parser.add_argument("--shape", type=int, choices=range(len(SHAPES)), help="one of the shapes")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too")
     parser.add_argument("--profile", action="store_true", help="measure shares of time too")
+    parser.add_argument("--allocator", choices=["system", "keeping"], default="system")
     parser.add_argument("--json", type=Path, help="file to add the numbers to")
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -156,6 +174,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure what the arguments ask for."""
     arguments = parse()
+    is_kept = arguments.allocator == "keeping"
+    if is_kept and not KEEPING.items() <= os.environ.items():
+        again = [sys.executable, "-m", "benchmarks.cells", *sys.argv[1:]]
+        os.execve(sys.executable, again, os.environ | KEEPING)
     torch.set_num_threads(arguments.threads)
     authors = bool(arguments.peers)
     if authors:
@@ -167,7 +189,7 @@ def main() -> None:
     results = {"torch": torch.__version__, "threads": arguments.threads}
     for title, key, rows in tables(arguments):
         print_table(title, rows)
-        results[key] = rows
+        results[key + KEPT_SUFFIX if is_kept else key] = rows
     kept.write(results, arguments.json, add=True)
 
 
@@ -185,6 +207,10 @@ def tables(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, 
         title = f"forward and backward at (B, S, D) = {shape}"
         rows = measure(subjects.training_passes(shape, authors), rounds)
         yield title, f"training {shape}", rows
+    for shape in shapes if "chunks" in wanted else []:
+        title = f"forward and backward by size of the mLSTM's chunks at (B, S, D) = {shape}"
+        rows = measure(subjects.chunked_passes(shape, CHUNK_SIZES), rounds)
+        yield title, f"chunks {shape}", rows
     for shape in STEP_SHAPES if "steps" in wanted else []:
         title = f"one step at (B, D) = {shape}"
         yield title, f"steps {shape}", measure_steps(*shape, authors, rounds)

@@ -27,15 +27,22 @@ AIMS = {
 """Largest milliseconds of a replay and of an eager call; None where nothing was asked."""
 TIMES_FASTER = {"mlstm (8, 8192, 512, 4)": ("sdpa", 3.0)}
 """What is asked beside a peer: its name, and how many times faster."""
+HOST_PARTS = (
+    "both",
+    "one thread",
+    "forward",
+    "without launches",
+    "one thread without launches",
+    "replay",
+)
 LIMITS = [
-    "What limits those that miss their aim: eager mLSTM calls wait for the host, which prepares",
-    "launches of up to forty arguments and an autograd function of ten inputs longer than the",
-    "kernels run: the same work as a replay is 5 to 22 times faster, and PyTorch's attention loses",
-    "1.5 to 3 times on the same host. [Decision 0040](decisions/0040-kernels-for-gpus.md) has what",
-    "profiles of the kernels said. A later run, cut off before the loss and so not in the table,",
-    "had the same replays and slower eager calls: .94, .97, 1.36 and 2.12 ms for the mLSTM, 1.09",
-    "for the sLSTM, where attention took .20, .32, .40 and 3.82. What changed in launches after",
-    "that was not measured.",
+    "[Decision 0040](decisions/0040-kernels-for-gpus.md) has what profiles of the kernels said.",
+    "Eager calls that miss their aim wait for the host, as the next table shows.",
+]
+HOST = [
+    "Microseconds per call (`python -m benchmarks.gpu_host`). *One thread*: the backward pass on",
+    "the thread that asks for it (`torch.autograd.set_multithreading_enabled(False)`), as",
+    "trainings here run it. *Without launches*: everything but the launches themselves.",
 ]
 
 
@@ -81,7 +88,26 @@ def table(results: dict[str, Any], kind: str) -> list[str]:
     return lines
 
 
-def render(results: dict[str, Any]) -> str:
+def host_section(host: dict[str, Any]) -> list[str]:
+    """Where the time of eager calls goes.
+
+    >>> host_section({"device": "D", "mlstm (1, 2)": {"ours": {"both": 3.0}}})[-1]
+    '| mlstm (1, 2) | ours | 3 |  |  |  |  |  |'
+    """
+    if not host:
+        return []
+    lines = ["", "## What eager calls wait for", "", *HOST, ""]
+    lines += [f"| work | | {' | '.join(HOST_PARTS)} |", "|---|---|" + "---|" * len(HOST_PARTS)]
+    for work, subjects in host.items():
+        if not isinstance(subjects, dict):
+            continue
+        for name, row in subjects.items():
+            cells = (f"{row[part]:.0f}" if part in row else "" for part in HOST_PARTS)
+            lines.append(f"| {work} | {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def render(results: dict[str, Any], host: dict[str, Any] | None = None) -> str:
     """The page.
 
     >>> row = {"graph": 1.0, "eager": 2.0, "mebibytes": 3.0}
@@ -99,7 +125,7 @@ def render(results: dict[str, Any]) -> str:
     ]
     for kind, title in KINDS.items():
         lines += ["", f"## {title}", "", *table(results, kind)]
-    lines += ["", *LIMITS]
+    lines += ["", *LIMITS, *host_section(host or {})]
     lines += ["", "## Relative errors against float64", ""]
     lines += ["| work | results, then gradients |", "|---|---|"]
     for work, errors in results["errors"].items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +121,16 @@ def training_passes(shape: Shape, with_authors: bool) -> dict[str, Callable[[], 
     passes["mlstm_cell"] = _mlstm_cell(shape)
     passes["slstm_cell"] = _slstm_cell(shape)
     return passes
+
+
+def chunked_passes(shape: Shape, sizes: Sequence[int]) -> dict[str, Callable[[], None]]:
+    """Forward and backward of mLSTM stacks with chunks of several sizes, after `lstm`."""
+    _, _, D = shape
+    torch.manual_seed(0)
+    modules: dict[str, nn.Module] = {"lstm": nn.LSTM(D, D, NUM_BLOCKS, batch_first=True)}
+    for size in sizes:
+        modules[f"chunks of {size}"] = XLSTMStack(D, "mm", num_heads=NUM_HEADS, chunk_size=size)
+    return {name: _module_pass(module, shape) for name, module in modules.items()}
 
 
 def decode_steps(batch_size: int, dim: int, with_authors: bool) -> dict[str, Callable[[], None]]:

@@ -129,7 +129,9 @@ class MLSTM(torch.autograd.Function):
     def backward(ctx, grad_h, grad_c, grad_n, grad_m):  # type: ignore[no-untyped-def]
         refuse_double_backward("xlstm_model.cells.mlstm_reference")
         saved = ctx.saved_tensors
-        inputs, kept, last = Inputs(*saved[:9]), saved[9:15], saved[15:]
+        # What keeps saved tensors elsewhere meanwhile may bring them back in another layout.
+        inputs = Inputs(*map(by_position, saved[:3]), *saved[3:9])
+        kept, last = saved[9:15], saved[15:]
         grads = gradients(inputs, ctx.plan, kept, last, grad_h, (grad_c, grad_n, grad_m))
         if ctx.dtypes is None:
             return *grads, None, None
@@ -155,8 +157,9 @@ def gradients(
         grad_h: Gradient of the outputs (B, NH, S, DHV), None for none.
         grad_state: Gradients of the final c, n and m, None for none.
     """
-    h = kept[0]
-    grad_h = torch.zeros_like(h) if grad_h is None else by_position(grad_h)
+    h, *rest = kept
+    kept = (by_position(h), *rest)
+    grad_h = torch.zeros_like(kept[0]) if grad_h is None else by_position(grad_h)
     end = onward = grad_last = None
     if any(x is not None for x in grad_state):
         end = tuple(

@@ -86,6 +86,25 @@ def test_gates_of_many_chunks_are_followed_in_turns(rng, device, monkeypatch, pl
     _check(leaves, mask, plan, with_state)
 
 
+@pytest.mark.parametrize("plan", [CARRIED, PARALLEL], ids=["carried", "parallel"])
+def test_what_was_saved_may_come_back_in_another_layout(rng, device, plan):
+    leaves = _inputs(2, 3, 21, 5, 7, rng, torch.float32, device)
+
+    def gradients():
+        h, *_ = kernels.mlstm(*leaves, None, None, plan)
+        return torch.autograd.grad(h.square().sum(), leaves)
+
+    expected = gradients()
+    with torch.autograd.graph.saved_tensors_hooks(_in_order, lambda x: x):
+        actual = gradients()
+    for a, b in zip(actual, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def _in_order(x):
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 @pytest.mark.parametrize("head_dim", [16, 24, 64, 128, 256])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_any_head_size(rng, device, head_dim, dtype):
