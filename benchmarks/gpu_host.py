@@ -7,8 +7,7 @@ attention:
 - `one thread`: the same without autograd's own thread for the GPU, which has to be woken and waited
   for (`torch.autograd.set_multithreading_enabled(False)`);
 - `forward`: with a gradient to follow, which is not taken;
-- `without launches`: all that ours do but launch, on both threads, and `one thread without
-  launches`;
+- `without launches`: all that ours do but launch their own kernels, and the same on one thread;
 - `replay`: one replay of a CUDA graph of `both`, what the GPU itself takes.
 
 Needs PyTorch's build for CUDA alone. `--json FILE` keeps the numbers for the speed page.
@@ -48,16 +47,6 @@ def time_host(work: Callable[[], object], calls: int, rounds: int = 7) -> float:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Backward passes on the thread that asks for them."""
-    torch.autograd.set_multithreading_enabled(False)
-    try:
-        yield
-    finally:
-        torch.autograd.set_multithreading_enabled(True)
-
-
-@contextmanager
 def no_launches() -> Iterator[None]:
     """Kernels that were made ready are not launched; results are what the memory holds."""
     launch = launching.Prepared.__call__
@@ -71,13 +60,13 @@ def no_launches() -> Iterator[None]:
 def measure(subject: subjects.Subject, calls: int, is_ours: bool) -> dict[str, float]:
     """Everything the module's text lists, of one subject."""
     row = {"both": time_host(subject.both, calls)}
-    with one_thread():
+    with torch.autograd.set_multithreading_enabled(False):
         row["one thread"] = time_host(subject.both, calls)
     row["forward"] = time_host(lambda: subject.run(*subject.leaves), calls)
     if is_ours:
         with no_launches():
             row["without launches"] = time_host(subject.both, calls)
-            with one_thread():
+            with torch.autograd.set_multithreading_enabled(False):
                 row["one thread without launches"] = time_host(subject.both, calls)
     row["replay"] = round(1e3 * time_calls(capture(subject.both), 30), 1)
     return row

@@ -37,12 +37,12 @@ HOST_PARTS = (
 )
 LIMITS = [
     "[Decision 0040](decisions/0040-kernels-for-gpus.md) has what profiles of the kernels said.",
-    "Eager calls that miss their aim wait for the host, as the next table shows.",
+    "Eager calls that miss their aim wait for the host.",
 ]
 HOST = [
     "Microseconds per call (`python -m benchmarks.gpu_host`). *One thread*: the backward pass on",
-    "the thread that asks for it (`torch.autograd.set_multithreading_enabled(False)`), as",
-    "trainings here run it. *Without launches*: everything but the launches themselves.",
+    "the thread that asks for it (`torch.autograd.set_multithreading_enabled(False)`), not on",
+    "autograd's own. *Without launches*: everything but launching our kernels.",
 ]
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tasks.training.batches import Batch
+from tasks.training.capture import capturing
 from tasks.training.gates import NUM_ROWS, look_inside, numbers_of, watch
 from xlstm_model.recorder import BlockRecord
 
@@ -61,7 +62,7 @@ class _Captured:
         self._mask = torch.zeros_like(self._item_ids, dtype=torch.bool)
         self._fill(batch)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with capturing(self._graph):
             self._records = watch(model, self._item_ids, self._mask)
 
     def replay(self, batch: Batch) -> dict[str, BlockRecord]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.training.batches import Batch
+from tasks.training.capture import capturing
 from tasks.training.objective import FullCrossEntropy, Objective
 from tasks.training.optimizer import clip_gradients
 from tasks.training.plan import TrainingPlan
@@ -117,7 +118,7 @@ class _Captured:
             group["lr"], group["capturable"] = self._rate, True
         optimizer.zero_grad(set_to_none=True)
         try:
-            with torch.cuda.graph(self.graph):
+            with capturing(self.graph):
                 self._results = self._work(model, objective, optimizer, plan)
         finally:
             for group, (rate, capturable) in zip(optimizer.param_groups, before, strict=True):

@@ -79,10 +79,7 @@ def train_step(
     may_look = device == "cpu"
     if may_look and not bool(loss.isfinite()):
         return StepResult(loss.detach(), loss.new_tensor(torch.nan))
-    # Autograd's thread for a GPU would be woken and waited for, which takes longer than small
-    # models launch. A CPU's work runs on this thread anyway.
-    with torch.autograd.set_multithreading_enabled(may_look):
-        loss.backward()
+    loss.backward()
     if on_gradients is not None:
         on_gradients()
     grad_norm = clip_gradients(model.parameters(), plan.max_grad_norm)

@@ -109,6 +109,36 @@ def test_noise_of_a_replay_depends_on_the_batch_seed_alone():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_goes_on_where_steps_cannot_be_captured():
+    plan = TrainingPlan(max_epochs=1)
+    batches = make_batches("cuda")
+
+    def objective(model, hidden, batch):
+        loss = FullCrossEntropy()(model, hidden, batch)
+        loss.item()  # waits for the GPU, which no graph can repeat
+        return loss
+
+    def losses(step):
+        model = make_model("cuda", dropout=0.5)
+        optimizer = make_optimizer(model, plan)
+        results = [step(model, objective, batch, optimizer, plan) for batch in batches.epoch(0)]
+        return [float(result.loss) for result in results]
+
+    expected, stream, step = (
+        losses(train_step),
+        torch.cuda.current_stream(),
+        GraphStep(BATCH, WINDOW),
+    )
+    with pytest.warns(RuntimeWarning, match="one operation at a time"):
+        found = losses(step)
+    assert step._captured is None
+    assert torch.cuda.current_stream() == stream
+    assert len(found) > WARM_UP_STEPS + 2
+    # Padded warm-up steps draw other noise.
+    assert all(abs(a - b) < 0.5 for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_learning_rates_reach_the_graph_and_the_optimizer_keeps_numbers():
     plan = TrainingPlan(max_epochs=1)
     model, step = make_model("cuda"), GraphStep(BATCH, WINDOW)

@@ -111,7 +111,8 @@ class Prepared:
             return
         program, constants = self._kernel.find(self._grid, (*tensors, *self._sizes), self._options)
         if program is not None:
-            self._run, self._behind = program[_whole(self._grid)], (*self._sizes, *constants)
+            self._behind = (*self._sizes, *constants)
+            self._run = program[_whole(self._grid)]
 
     def _is_elsewhere(self) -> bool:
         return self._device >= 0 and torch.cuda.current_device() != self._device

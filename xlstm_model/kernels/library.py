@@ -110,6 +110,22 @@ def fits(*tensors: Tensor | None) -> bool:
     return all(x.device == device for x in given) and _device_fits(device)
 
 
+def check_device(like: Tensor, *others: Tensor | None) -> None:
+    """Check that masks and states are where the inputs are: kernels are launched with addresses.
+
+    Raises:
+        ValueError: If one is on another device.
+
+    >>> check_device(torch.zeros(1), None, torch.zeros(1))
+    """
+    for x in others:
+        if x is not None and x.get_device() != like.get_device():
+            raise ValueError(
+                f"a mask or state is on {x.device}; expected {like.device}, where the inputs are. "
+                f"Move it with .to({str(like.device)!r})."
+            )
+
+
 def head_fits(
     cell: str, head_dim: int, widest: Mapping[torch.dtype, int], dtype: torch.dtype
 ) -> bool:

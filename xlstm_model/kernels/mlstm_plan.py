@@ -86,7 +86,12 @@ def make_plan(rows: int, seq_len: int, qk_dim: int, v_dim: int, dtype: torch.dty
 
 
 def gather_inputs(q, k, v, igate, fgate, c, n, m, mask) -> Inputs:  # type: ignore[no-untyped-def]
-    """Tensors in the memory the kernels read; mostly the same ones."""
+    """Tensors in the memory the kernels read; mostly the same ones.
+
+    Raises:
+        ValueError: If mask or state is on another device.
+    """
+    library.check_device(q, c, n, m, mask)
     if igate.stride() != fgate.stride():
         igate, fgate = igate.contiguous(), fgate.contiguous()
     if mask is not None:

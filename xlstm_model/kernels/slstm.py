@@ -93,7 +93,12 @@ def forward(
     start: tuple[Tensor | None, ...],
     mask: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """Outputs, the final h, c, n and m, and the fields of ``Kept``."""
+    """Outputs, the final h, c, n and m, and the fields of ``Kept``.
+
+    Raises:
+        ValueError: If mask or state is on another device.
+    """
+    library.check_device(gates, *start, mask)
     B, S, NH, DH = kind.sizes
     gates = gates if gates.stride(-1) == 1 else gates.contiguous()
     wide = {"dtype": torch.float32, "device": gates.device}

@@ -47,9 +47,10 @@ def _keep_freed_memory() -> None:
     It gives memory back to the system once twice the largest block ever freed lies unused, so that
     in a process that only ever takes steps every new state comes as fresh pages, which takes longer
     than the step. Any training frees larger blocks at once. The block is never written, so that it
-    costs nothing; what the environment sets (``MALLOC_TRIM_THRESHOLD_``) stays.
+    costs nothing; the whole process may then keep up to twice as much unused. Where the environment
+    sets ``MALLOC_TRIM_THRESHOLD_``, that stays.
     """
-    torch.empty(FREED_BYTES, dtype=torch.uint8)
+    bytes(FREED_BYTES)
 
 
 def fits(*tensors: Tensor | None) -> bool:

@@ -53,6 +53,13 @@ def test_wide_and_half_numbers_do_not_fit():
     assert not library.fits(torch.zeros(1, dtype=torch.float16))
 
 
+def test_masks_and_states_elsewhere_are_refused():
+    here = SimpleNamespace(get_device=lambda: 0, device="cuda:0")
+    library.check_device(here, None, here)
+    with pytest.raises(ValueError, match=r"is on cpu; expected cuda:0.*\.to\('cuda:0'\)"):
+        library.check_device(here, None, torch.zeros(1))
+
+
 def test_heads_too_wide_are_told_of_once(monkeypatch):
     monkeypatch.setattr(library, "_said", set())
     widest = {torch.bfloat16: 128, torch.float32: 64}
