@@ -73,7 +73,7 @@ class GraphStep:
         if self._captured is None:
             model.train()
             try:
-                captured = _Captured(self._shape, batch, model, objective, optimizer, plan)
+                self._captured = _Captured(self._shape, batch, model, objective, optimizer, plan)
             except RuntimeError as problem:
                 self._failed = True
                 warnings.warn(
@@ -82,8 +82,8 @@ class GraphStep:
                     RuntimeWarning,
                     stacklevel=2,
                 )
-                return train_step(model, objective, batch, optimizer, plan)
-            self._captured = captured
+        if self._captured is None:  # the error is gone, and what it held of the step
+            return train_step(model, objective, batch, optimizer, plan)
         return self._captured.replay(batch, optimizer)
 
     def replay_alone(self) -> None:
