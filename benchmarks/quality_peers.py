@@ -40,8 +40,10 @@ ours, with the learned bias on items of the history. RecTools' and RecBole's mod
 bias; HSTU is told the time of the event it is asked for, as RecTools documents it, and ours are
 not. Seconds are of processes side by side, those of `xlstm-package` with an hour's wait for other
 work (one of its seeds ran through in 291 s). Tests are paired per user and Holm-corrected over all
-pairs of models of a log. Where a search or the final trainings were not through, the best
-validation is all there is.
+pairs of models of a log. Our rows are of trainings made anew for these tests, with the settings and
+seeds of the tables above on the same kind of GPU with later kernels: rounding moves their means by
+up to .004. Where a search or the final trainings were not through, the best validation is all there
+is.
 """
 
 
@@ -126,11 +128,12 @@ def compare_with(own: dict[str, np.ndarray], peers: dict[str, Any]) -> dict[str,
 
 
 def keep(folder: Path) -> None:
-    """Keep what a folder of results holds, a file a log."""
+    """Keep what a folder of results holds, a file a log; other peers kept before stay."""
     trials, seeds = read_rows(folder, "trials"), read_rows(folder, "seeds")
     KEPT.mkdir(parents=True, exist_ok=True)
+    before = read_peers()
     for log, of_log in trials.items():
-        peers = {
+        peers = before.get(log, {}).get("peers", {}) | {
             name: summarise(rows, seeds[log][name])
             for name, rows in of_log.items()
             if any(row["val"] is not None for row in rows)

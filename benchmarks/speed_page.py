@@ -191,8 +191,8 @@ def render() -> str:
         "|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in whole_rows()),
         "",
-        "What takes the time of a training step on a GPU, and what has changed since the eager",
-        "calls below were measured: [decision 0040](decisions/0040-kernels-for-gpus.md).",
+        "What takes the time of a training step on a GPU:",
+        "[decision 0040](decisions/0040-kernels-for-gpus.md).",
     ]
     gpu = kept.ROOT / gpu_page.RESULTS
     if gpu.exists():

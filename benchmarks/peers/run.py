@@ -15,6 +15,8 @@ There, beside this project's code, torch and Optuna, with an environment for eac
         --site rectools=rt,recbole=rb,xlstm=xl --workers rectools=6,recbole=6,xlstm=8 \\
         --gpus 2 --seconds 400
 
+Many processes share a GPU several times better under CUDA's multi-process service
+(``nvidia-cuda-mps-control -d`` before, ``echo quit | nvidia-cuda-mps-control`` after).
 ``--site DIR`` names one folder for all. The same command goes on where it was stopped. What it
 leaves, one JSON object a line:
 ``trials-*.jsonl``, ``seeds-*.jsonl`` (with the rank of every test user) and ``errors-*.jsonl``.
