@@ -120,31 +120,5 @@ def _costs(costs: dict[str, Any]) -> list[str]:
     return lines
 
 
-def unranked_section(title: str, run: Run, published: str) -> str:
-    """A log whose models were trained and validated only.
-
-    Args:
-        title: Heading.
-        run: What `quality_trainings.extract_trained` gave.
-        published: What others published on the test events.
-    """
-    counts = run["counts"]
-    lines = [
-        f"## {title}: validation only",
-        "",
-        f"{counts['users']:,} users, {counts['items']:,} items, {counts['train_events']:,} "
-        f"training events. {published}",
-        "",
-        "| Model | validation NDCG@10, each seed | parameters | seconds to train |",
-        "|---|---|---|---|",
-    ]
-    order = sorted(run["trainings"].items(), key=lambda item: -mean(item[1]["validation"]))
-    for model, training in order:
-        values = ", ".join(map(_number, training["validation"]))
-        parameters = f"{training['parameters']:,}" if training["parameters"] else "–"
-        lines.append(f"| `{model}` | {values} | {parameters} | {training['seconds']:,.0f} |")
-    return "\n".join([*lines, ""])
-
-
 def _number(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.quality_logs import BEAUTY, BEAUTY_NOTE, LOGS, SYNTHETIC, Log
-from benchmarks.quality_long import long_section, unranked_section
+from benchmarks.quality_logs import LOGS, SYNTHETIC, Log
+from benchmarks.quality_long import long_section
 from benchmarks.quality_words import conclusions
 
 Run = dict[str, Any]
@@ -43,8 +43,6 @@ def page(runs: dict[str, Run], costs: dict[str, Any] | None = None) -> str:
     if any(name in runs for name, _ in SYNTHETIC):
         parts.append(synthetic_section(runs))
     parts += filter(None, [long_section(runs, costs or {})])
-    if BEAUTY in runs:
-        parts.append(unranked_section("Amazon Beauty", runs[BEAUTY], BEAUTY_NOTE))
     return "\n".join(parts)
 
 

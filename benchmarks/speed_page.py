@@ -48,10 +48,11 @@ def processor_rows(cells: dict[str, Any]) -> Iterator[str]:
                 continue
             rows = cells[key]
             ratio = rows[name]["ratio"]
+            beside = cells.get(key + KEPT_SUFFIX, rows)
             peers = ", ".join(
-                f"{label} {rows[peer.format(kind)]['ratio']}"
+                f"{label} {beside[peer.format(kind)]['ratio']}"
                 for peer, label in PEERS.items()
-                if peer != "lstm" and peer.format(kind) in rows
+                if peer != "lstm" and peer.format(kind) in beside
             )
             profile = f"profile {'' if work == 'training' else 'steps '}{shape}"
             shares = _shares(cells.get(profile, {}).get(name, {}))
@@ -94,8 +95,9 @@ def faults_section(cells: dict[str, Any]) -> list[str]:
         "`MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` at 10⁹ (`--only training",
         "--allocator keeping`), so that glibc gives nothing back to the system. It does so by",
         "default with blocks of over 32 MiB, and the workspace of `nn.LSTM` is one where sequences",
-        "are long: it comes as fresh pages at every pass. Our passes need no such block, and take",
-        "as long either way. Of `nn.LSTM`:",
+        "are long: it comes as fresh pages at every pass, unless something else in the process has",
+        "left enough room. Our passes need no such block, and take as long either way. Of",
+        "`nn.LSTM`:",
         "",
         *(f"- {line}." for line in found),
     ]
@@ -168,10 +170,11 @@ def render() -> str:
         "",
         "## Stacks of two blocks on a CPU, as multiples of `torch.nn.LSTM`",
         "",
-        "(B, S, D) or (B, D), float32; `python -m benchmarks.cells --memory --profile --peers DIR",
-        "--json benchmarks/results/speed/cells.json`. The last column says where the time goes:",
-        "operators for whole sequences; for steps PyTorch's operators, compiled kernels, Python",
-        "around them.",
+        "(B, S, D) or (B, D), float32; `python -m benchmarks.cells --json FILE` with `--memory",
+        "--profile`, `--only training --allocator keeping --peers DIR`, and `--only steps --peers",
+        "DIR`, FILE being `benchmarks/results/speed/cells.json`. Peers of whole sequences are",
+        "those with memory kept. The last column says where the time goes: operators for whole",
+        "sequences; for steps PyTorch's operators, compiled kernels, Python around them.",
         "",
         "| Work | as it is | memory kept | aim | | peers | largest shares of time |",
         "|---|---|---|---|---|---|---|",

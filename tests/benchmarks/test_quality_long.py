@@ -1,4 +1,4 @@
-from benchmarks.quality_long import LONG_MODELS, long_section, unranked_section
+from benchmarks.quality_long import LONG_MODELS, long_section
 
 
 def make_run(validation, test=None):
@@ -53,14 +53,3 @@ def test_cost_that_was_not_measured_is_said():
 
 def test_nothing_kept_makes_no_section():
     assert long_section({}, {}) == ""
-
-
-def test_unranked_log_shows_validation_best_first():
-    run = make_run([0.1, 0.2])
-    run["trainings"] = {
-        "gru": run["trainings"]["gru"],
-        "xlstm": run["trainings"]["xlstm"] | {"validation": [0.3]},
-    }
-    text = unranked_section("Beauty", run, "Published.")
-    rows = [line for line in text.splitlines() if line.startswith("| `")]
-    assert rows == ["| `xlstm` | .3000 | 1,234 | 9 |", "| `gru` | .1000, .2000 | 1,234 | 9 |"]
