@@ -19,11 +19,11 @@ What a reader should hold against this page:
   split the same models lose half of NDCG@10 or more, and the test users are so few that the order
   of models stays open unless a test says otherwise.
 - Every neural model had the same number of Optuna trials in the same space: 16 different ones on
-  MovieLens-100K and MovieTweetings; 8 on MovieLens-100K at width 128, of which the xLSTM drew one
-  twice; 7, 7, 8 and 7 (GRU, LSTM, SASRec, xLSTM) on MovieLens-1M; none on Amazon Beauty, which has
-  MovieTweetings' settings. That is few. The temporal presets take the leave-one-out settings.
-  Settings shared by all models (width, window, batch, loss) were not tuned for each, and the
-  synthetic logs' not at all.
+  MovieLens-100K and MovieTweetings; 16 on the Microsoft store and 8 on MovieLens-100K at width 128,
+  of which the xLSTM drew one twice; 7, 7, 8 and 7 (GRU, LSTM, SASRec, xLSTM) on MovieLens-1M; none
+  on Amazon Beauty, which has MovieTweetings' settings. That is few. The temporal presets take the
+  leave-one-out settings. Settings shared by all models (width, window, batch, loss) were not tuned
+  for each, and the synthetic logs' not at all.
 - MovieLens-100K shows what a shared width does to an order: at 64 the xLSTM is behind by mean, at
   128 ahead of all and significantly of SASRec and LSTM, as validation had it before the test
   events were ranked: .133 at 64 and .141 at 128 for the xLSTM, .132 and .135 for the GRU, .131
@@ -68,7 +68,7 @@ What a reader should hold against this page:
   either. The `xlstm` package's blocks in our recommender are behind our xLSTM by mean, not
   significantly, with another pattern from their search (`sm`, ours `s`): by .008 (p .49) beside the
   trainings made anew for that section, by .011 (p .063) beside those of the table below, before
-  RecBole's models joined the tests. No peer was run on MovieLens-1M or under the temporal split.
+  RecBole's models joined the tests. No peer was run on the other logs or under the temporal split.
 """
 
 
