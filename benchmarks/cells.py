@@ -11,7 +11,7 @@ blocks, and of the page faults of a round.
 - `growth`: milliseconds of one sequence as its length doubles, and the slope of its logarithm
   between the ends (1 is linear);
 - `memory` (with `--memory`): peak memory of one subject's training passes beyond what it starts
-  with, each in a process of its own;
+  with, each in a process of its own, and how it grows with the length;
 - `profile` (with `--profile`): where the time of a stack and of a step goes.
 
 `--peers FOLDER` adds the authors' package from a folder it was installed into by
@@ -47,6 +47,7 @@ STEP_SHAPES = [(1, 64), (8, 128)]
 ONLY = ["training", "steps", "growth", "memory", "profile", "chunks"]
 CHUNK_SIZES = [25, 32, 40, 50, 64, 100, 128]
 GROWTH_LENGTHS = [512, 1024, 2048, 4096]
+MEMORY_LENGTHS = [1024, 2048, 4096, 8192]
 MEMORY_SUBJECTS = ("lstm", "mlstm_stack", "slstm_stack")
 KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(10**9), "MALLOC_MMAP_THRESHOLD_": str(10**9)}
 """An environment in which glibc keeps what is freed."""
@@ -117,15 +118,30 @@ def measure_growth(rounds: int) -> dict[str, dict[str, float]]:
 
 def measure_memory(shape: tuple[int, int, int], arguments: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of each subject alone, in MiB and as a ratio to `lstm`."""
-    peaks = {}
     names = [*MEMORY_SUBJECTS, *(("authors_mlstm", "authors_slstm") if arguments.peers else ())]
-    for name in names:
-        command = [sys.executable, "-m", "benchmarks.cells", "--peak", name, *map(str, shape)]
-        if arguments.peers:
-            command += ["--peers", str(arguments.peers)]
-        peaks[name] = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    peaks = {name: _peak(name, shape, arguments.peers) for name in names}
     base = peaks["lstm"]
     return {k: {"mebibytes": v, "ratio": round(v / base, 2)} for k, v in peaks.items()}
+
+
+def measure_memory_growth() -> dict[str, dict[str, float]]:
+    """Mebibytes by length of each subject alone, and the slope between the ends."""
+    table: dict[str, dict[str, float]] = {}
+    batch_size, _, dim = SHAPES[-1]
+    for name in MEMORY_SUBJECTS:
+        row = {str(n): _peak(name, (batch_size, n, dim), None) for n in MEMORY_LENGTHS}
+        first, last = (row[str(MEMORY_LENGTHS[end])] for end in (0, -1))
+        doublings = math.log2(MEMORY_LENGTHS[-1] / MEMORY_LENGTHS[0])
+        table[name] = row | {"slope": round(math.log2(last / first) / doublings, 2)}
+    return table
+
+
+def _peak(name: str, shape: tuple[int, int, int], peers: Path | None) -> float:
+    """Mebibytes of one subject's passes, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.cells", "--peak", name, *map(str, shape)]
+    if peers:
+        command += ["--peers", str(peers)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def print_peak(name: str, shape: tuple[int, int, int], authors: bool) -> None:
@@ -222,6 +238,8 @@ def tables(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, 
     if "memory" in wanted:
         title = f"peak memory at (B, S, D) = {SHAPES[-1]}"
         yield title, "memory", measure_memory(SHAPES[-1], arguments)
+        title = "peak memory in mebibytes by length at B = 8, D = 128"
+        yield title, "memory growth", measure_memory_growth()
     for shape in shapes if "profile" in wanted else []:
         passes = subjects.training_passes(shape, False)
         rows = {name: operator_shares(passes[name]) for name in ("mlstm_stack", "slstm_stack")}

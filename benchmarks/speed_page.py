@@ -75,6 +75,10 @@ def memory_rows(cells: dict[str, Any]) -> Iterator[str]:
         row = cells.get("growth", {}).get(name)
         found = "not measured" if row is None else f"slope {row['slope']}"
         yield f"| {title}, time from 512 to 4,096 positions | {found} | | slope 1 | | | |"
+    for name, (title, _) in KINDS.items():
+        row = cells.get("memory growth", {}).get(name)
+        found = "not measured" if row is None else f"slope {row['slope']}"
+        yield f"| {title}, memory from 1,024 to 8,192 positions | {found} | | slope 1 | | | |"
 
 
 def faults_section(cells: dict[str, Any]) -> list[str]:
