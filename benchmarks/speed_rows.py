@@ -31,6 +31,7 @@ def whole_rows() -> list[Row]:
         *_evaluation_rows(kept.read("evaluation")),
         *_serving_rows(kept.read("serving")),
         *_orchestration_rows(kept.read("orchestration")),
+        *_tracking_rows(kept.read("orchestration"), kept.read("watching")),
         *_watching_rows(kept.read("watching")),
         *_startup_rows(kept.read("startup")),
         *_gpu_rows(),
@@ -127,6 +128,30 @@ def _orchestration_rows(kept_rows: dict[str, Any]) -> list[Row]:
     return [
         (f"orchestration: {title}", _found(text(name)), aim, f"`{ORCHESTRATION}`")
         for title, name, aim in wanted
+    ]
+
+
+def _tracking_rows(orchestration: dict[str, Any], watching: dict[str, Any]) -> list[Row]:
+    """What a training writes down, and its delivery to MLflow, which waits for no training."""
+
+    def logging() -> str:
+        seconds = orchestration["log 60 epochs, 300 steps of 17 numbers"]["seconds"]
+        training = watching["training_seconds_alone"]
+        return f"{seconds:.2f} s; {seconds / training:.1%} of a training of {training:.0f} s"
+
+    def delivery() -> str:
+        first = orchestration["first delivery: import MLflow, create its database"]["seconds"]
+        return f"{orchestration['second delivery']['seconds']:.1f} s, {first:.1f} s the first time"
+
+    command = f"`{ORCHESTRATION}`"
+    return [
+        (
+            "tracking: records of 60 epochs and 300 steps",
+            _found(logging),
+            "≤ 2 % of training",
+            command,
+        ),
+        ("tracking: their delivery to MLflow, beside a flow", _found(delivery), "", command),
     ]
 
 
