@@ -25,11 +25,17 @@ from typing import Any
 
 from benchmarks import kept
 from benchmarks.quality_expected import compare_with_expected, expected_ranges
-from benchmarks.quality_logs import LOGS
-from benchmarks.quality_long import LENGTHS, LONG_MODELS
+from benchmarks.quality_long import (
+    LONG_MODELS,
+    WITH_TIMES,
+    WITHOUT_TIMES,
+    best_by_validation,
+    shorter_windows,
+)
 from benchmarks.quality_page import page
 from benchmarks.quality_peers import peers_section, read_peers
 from benchmarks.quality_trainings import (
+    compare_models,
     compare_runs,
     extract_trained,
     long_histories,
@@ -92,12 +98,27 @@ def keep(names: list[str]) -> None:
         except (MissingRecordError, ValueError) as error:
             print(f"{name}: left out, {error}")
             continue
-        if name == LENGTHS[-1][1] and is_ranked:
-            folders = {f"{length:,}": ROOT / "runs" / preset for length, preset in LENGTHS}
-            found["beside_shorter"] = compare_runs(folders, LONG_MODELS)
+        if is_ranked:
+            found |= beside_others(name, found)
         path = KEPT / f"{name}.json"
         path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         print(f"{name}: kept")
+
+
+def beside_others(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Tests of a run against others of the same log, where a preset is there for them."""
+    folder, tests = ROOT / "runs", {}
+    if shorter := shorter_windows(name):
+        folders = {window: folder / preset for window, preset in shorter.items()}
+        tests["beside_shorter"] = compare_runs(folders, LONG_MODELS)
+    if name == WITH_TIMES[0][1]:
+        folders = {"order alone": folder / WITHOUT_TIMES[0][1], "with times": folder / name}
+        tests["beside_order"] = compare_runs(folders, LONG_MODELS)
+    if name == WITH_TIMES[-1][1]:
+        chosen = best_by_validation(read_kept() | {name: found})
+        places = {label: (folder / preset, model) for label, (preset, model) in chosen.items()}
+        tests["best_by_validation"] = compare_models(places)
+    return tests
 
 
 def read_kept() -> dict[str, dict[str, Any]]:
@@ -107,8 +128,7 @@ def read_kept() -> dict[str, dict[str, Any]]:
 
 def text() -> str:
     """The whole page, from what is kept."""
-    titles = {log.preset: log.title for log in LOGS}
-    return page(read_kept(), kept.read("history_cost")) + peers_section(read_peers(), titles)
+    return page(read_kept(), kept.read("history_cost")) + peers_section(read_peers())
 
 
 def confirm(name: str) -> bool:

@@ -70,12 +70,24 @@ def section(log: Log, runs: dict[str, Run]) -> str:
             f"{len(temporal['seeds'])} seeds, tuned settings of the leave-one-out preset."
         )
         lines += [f"  {line}" for line in sentences(temporal)]
+    if run.get("beside_order"):
+        lines += ["", *gains_of_times(run["beside_order"])]
     if log.without_bias in runs:
         lines += ["", *without_bias(log.without_bias, runs[log.without_bias])]
     if log.published:
         lines += ["", "| Published | HR@10 | NDCG@10 |", "|---|---|---|"]
         lines += [f"| {source} | {hits} | {gain} |" for source, hits, gain in log.published]
     return "\n".join([*lines, ""])
+
+
+def gains_of_times(pairs: list[dict[str, Any]]) -> list[str]:
+    """What each model gains from times, by paired tests against itself without them."""
+    lines = ["Each model beside itself without times (the preset above, three seeds):", ""]
+    for pair in pairs:
+        (model, _), (other, _) = (pair[side].split(", ") for side in ("better", "worse"))
+        if model == other:
+            lines.append(difference(pair, f"{model}, with times"))
+    return lines
 
 
 def without_bias(preset: str, run: Run) -> list[str]:

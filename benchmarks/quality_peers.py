@@ -14,12 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 
+from benchmarks.quality_logs import LOGS, Log
 from benchmarks.quality_page import difference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,22 +63,24 @@ def summarise(trials: list[dict[str, Any]], seeds: list[dict[str, Any]]) -> dict
     """What is kept of one peer on one log.
 
     Args:
-        trials: Rows of its search; one without a validation failed.
+        trials: Rows of its search; one without a validation failed. None of a log that takes the
+            settings found on another one.
         seeds: Rows of its final trainings, none when they were not made.
     """
     ended = [trial for trial in trials if trial["val"] is not None]
-    best = max(ended, key=lambda trial: trial["val"])
     seeds = sorted(seeds, key=lambda row: row["seed"])
-    found = {
-        "trials": len(ended),
-        "cut_off": sum(trial["ended"] == "time" for trial in ended),
-        "best_validation": best["val"],
-        "settings": best["settings"],
-        "search_seconds": round(sum(trial["seconds"] for trial in trials), 1),
-        "seeds": [row["seed"] for row in seeds],
-    }
+    found: dict[str, Any] = {"trials": len(ended), "seeds": [row["seed"] for row in seeds]}
+    if ended:
+        best = max(ended, key=lambda trial: trial["val"])
+        found |= {
+            "cut_off": sum(trial["ended"] == "time" for trial in ended),
+            "best_validation": best["val"],
+            "settings": best["settings"],
+            "search_seconds": round(sum(trial["seconds"] for trial in trials), 1),
+        }
     if seeds:
         found |= {
+            "settings": seeds[0]["settings"],
             "parameters": seeds[0]["parameters"],
             "device": seeds[0]["device"],
             "seconds": round(mean(row["seconds"] for row in seeds), 1),
@@ -132,11 +136,11 @@ def keep(folder: Path) -> None:
     trials, seeds = read_rows(folder, "trials"), read_rows(folder, "seeds")
     KEPT.mkdir(parents=True, exist_ok=True)
     before = read_peers()
-    for log, of_log in trials.items():
+    for log in sorted({*trials, *seeds}):
         peers = before.get(log, {}).get("peers", {}) | {
-            name: summarise(rows, seeds[log][name])
-            for name, rows in of_log.items()
-            if any(row["val"] is not None for row in rows)
+            name: summarise(trials[log][name], seeds[log][name])
+            for name in sorted({*trials[log], *seeds[log]})
+            if seeds[log][name] or any(row["val"] is not None for row in trials[log][name])
         }
         found = {"log": log, "peers": peers, **compare_with(own_ranks(log), peers)}
         path = KEPT / f"{log}.json"
@@ -149,29 +153,39 @@ def read_peers() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
 
 
-def peers_section(kept: dict[str, dict[str, Any]], titles: dict[str, str]) -> str:
+def peers_section(kept: dict[str, dict[str, Any]], logs: Iterable[Log] = LOGS) -> str:
     """The section of the page.
 
     Args:
-        kept: What `keep` wrote, by log.
-        titles: Heading of each log.
+        kept: What `keep` wrote, by preset.
+        logs: Logs of the page; those without a preset among the kept ones are left out.
 
     Returns:
         Markdown; empty when nothing is kept.
     """
-    if not kept:
+    shown = [log for log in logs if log.preset in kept]
+    if not shown:
         return ""
     parts = [HEAD]
-    for log, found in kept.items():
-        lines = [f"### {titles.get(log, log)}", "", *table(found), "", *sentences(found), ""]
-        parts.append("\n".join(lines))
+    for log in shown:
+        found, temporal = kept[log.preset], kept.get(log.temporal)
+        lines = [f"### {log.title}", "", *table(found, temporal), "", *sentences(found)]
+        if temporal:
+            users = next(iter(temporal["rows"].values()))["num_users"]
+            lines.append(
+                f"- Global temporal split (`params/{log.temporal}.yaml`): {users:,} test users, "
+                "the settings found under leave-one-out."
+            )
+            lines += [f"  {line}" for line in sentences(temporal)]
+        parts.append("\n".join([*lines, ""]))
     return "\n".join(parts)
 
 
-def table(found: dict[str, Any]) -> list[str]:
+def table(found: dict[str, Any], temporal: dict[str, Any] | None = None) -> list[str]:
     """Peers and our models, best test NDCG@10 first, then those with a validation only."""
-    head = ["Model", "NDCG@10", "HR@10", "best validation", "trials", "seeds", "parameters"]
-    lines = [f"| {' | '.join([*head, 'seconds to train'])} |", "|" + "---|" * 8]
+    head = ["Model", "NDCG@10", "HR@10"] + ["NDCG@10, temporal split"] * bool(temporal)
+    head += ["best validation", "trials", "seeds", "parameters", "seconds to train"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     order = sorted(found["rows"], key=lambda name: -found["rows"][name]["ndcg_at_10"]["mean"])
     rest = [name for name in found["peers"] if name not in found["rows"]]
     rest.sort(key=lambda name: -found["peers"][name]["best_validation"])
@@ -181,6 +195,9 @@ def table(found: dict[str, Any]) -> list[str]:
         cells += (
             [_spread(row["ndcg_at_10"]), _short(row["hit_rate_at_10"]["mean"])] if row else "––"
         )
+        if temporal:
+            other = temporal["rows"].get(name)
+            cells.append(_spread(other["ndcg_at_10"]) if other else "–")
         cells += [_short(peer["best_validation"]), str(peer["trials"])] if peer else "––"
         cells.append(str(row["num_seeds"] if row else len(peer["seeds"])))
         has_cost = "parameters" in peer
@@ -201,10 +218,11 @@ def sentences(found: dict[str, Any], model: str = "xlstm") -> list[str]:
     for name, peer in found["peers"].items():
         if name not in found["rows"]:
             lines.append(
-                f"- `{name}`: not through, trials {peer['trials']} (cut off: {peer['cut_off']}), "
+                f"- `{name}`: not through, trials {peer['trials']} "
+                f"(cut off: {peer.get('cut_off', 0)}), "
                 f"final trainings {len(peer['seeds'])} of {FEWEST_SEEDS}; no comparison."
             )
-        elif peer["cut_off"]:
+        elif peer.get("cut_off"):
             lines.append(
                 f"- `{name}`: {peer['cut_off']} of its {peer['trials']} trials were ended by time; "
                 "their best epoch until then counts."

@@ -105,16 +105,34 @@ def compare_runs(folders: dict[str, Path], models: tuple[str, ...]) -> list[dict
     Raises:
         ValueError: the runs were not made on the same data.
     """
-    manifests = [folder / "data" / "prepared" / "manifest.json" for folder in folders.values()]
+    return compare_models(
+        {
+            f"{model}, {name}": (folder, model)
+            for name, folder in folders.items()
+            for model in models
+        }
+    )
+
+
+def compare_models(chosen: dict[str, tuple[Path, str]]) -> list[dict[str, Any]]:
+    """Paired tests between models, each of a run of its own, Holm-corrected together.
+
+    Args:
+        chosen: run and model by the name to give to the two.
+
+    Raises:
+        ValueError: the runs were not made on the same data.
+    """
+    folders = {folder for folder, _ in chosen.values()}
+    manifests = [folder / "data" / "prepared" / "manifest.json" for folder in folders]
     hashes = {json.loads(path.read_text())["data_hash"] for path in manifests}
     if len(hashes) != 1:
-        raise ValueError(f"the runs {', '.join(folders)} are of {len(hashes)} logs; expected one.")
+        names = ", ".join(sorted(folder.name for folder in folders))
+        raise ValueError(f"the runs {names} are of {len(hashes)} logs; expected one.")
     ranks = {}
-    for name, folder in folders.items():
+    for name, (folder, model) in chosen.items():
         table = pl.read_parquet(folder / "artifacts/evaluation/per_user.parquet")
-        for model in models:
-            own = table.filter(split="test", model=model).sort("seed", "user")
-            seeds = own["seed"].n_unique()
-            ranks[f"{model}, {name}"] = np.array(own["rank"]).reshape(seeds, -1)
+        own = table.filter(split="test", model=model).sort("seed", "user")
+        ranks[name] = np.array(own["rank"]).reshape(own["seed"].n_unique(), -1)
     pairs = compare(ranks).as_dict()["pairs"]
     return [pair for pair in pairs if pair["metric"] == "ndcg_at_10"]

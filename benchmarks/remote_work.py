@@ -2,7 +2,8 @@
 
 Trainings and evaluations are the pipeline's own stages in processes of their own. A run's
 evaluation starts when its last training has ended. When the time is up, trainings under way are
-ended and runs that lack some are evaluated with the seeds that all their models have.
+ended and runs that lack some are evaluated with the seeds that all their models have. A training
+that runs out of memory beside others is begun anew when one of them has ended.
 
 Run as a program, it is one of these processes: it trains what its arguments name, ``gru:0``.
 """
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOWEST_FIRST = ("xlstm", "sasrec", "lstm", "gru", "logistic_regression")
 FITTED = ("popularity", "transitions")
 """Models that are counted in no time: one process fits all of a run."""
+OUT_OF_MEMORY = "OutOfMemoryError"
 THREADS = 1
 """Of every process: several ones whose threads wait for each other by turning take ten times as
 long on cores that others use too."""
@@ -61,6 +63,10 @@ class Plan:
     evaluate: bool
     left: dict[Path, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    running: int = 0
+    begun: int = 0
+    ended: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
 
 def trained(folder: Path, model: str, seed: int) -> bool:
@@ -104,7 +110,7 @@ def work_off(jobs: list[Job], plan: Plan, say: Callable[[str], None] = print) ->
             if isinstance(task, Path):
                 say(evaluate(task, _visible(plan, place)))
                 continue
-            say(_train(task, plan, place))
+            say(_train_beside_others(task, plan, place, say))
             with plan.lock:
                 plan.left[task.folder] -= 1
                 is_last = plan.left[task.folder] == 0
@@ -116,6 +122,27 @@ def work_off(jobs: list[Job], plan: Plan, say: Callable[[str], None] = print) ->
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _train_beside_others(job: Job, plan: Plan, place: int, say: Callable[[str], None]) -> str:
+    """Train, and again after each time that memory did not suffice for all that were trained."""
+    while True:
+        with plan.changed:
+            plan.running += 1
+            plan.begun += 1
+            begun, was_alone = plan.begun, plan.running == 1
+        said = _train(job, plan, place)
+        with plan.changed:
+            plan.running -= 1
+            was_alone = was_alone and plan.begun == begun
+            if OUT_OF_MEMORY not in said or was_alone:
+                plan.ended += 1
+                plan.changed.notify_all()
+                return said
+            say(f"{job}: out of memory beside others, begun anew when one has ended")
+            if plan.running:
+                ended = plan.ended
+                plan.changed.wait_for(lambda ended=ended: plan.ended > ended)
 
 
 def _train(job: Job, plan: Plan, place: int) -> str:

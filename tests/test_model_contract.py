@@ -54,8 +54,8 @@ def cases() -> Iterator[Case]:
         reads_history = spec.name != "popularity"
         draws_numbers = spec.name not in ("popularity", "transitions")
         yield Case(spec.name, spec, {}, reads_history, draws_numbers)
-        if spec.name == "xlstm":
-            yield Case("xlstm-time-gaps", spec, {"time_gaps": True}, True, True)
+        if isinstance(spec, NeuralModel):
+            yield Case(f"{spec.name}-time-gaps", spec, {"time_gaps": True}, True, True)
 
 
 def random_sequences() -> tuple[np.ndarray, np.ndarray]:

@@ -43,8 +43,27 @@ class Budget:
     until: float
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Settings of final trainings, and where they are from.
+
+    Attributes:
+        settings: By name.
+        value: Best validation of the search; None where they were given.
+        trials: Of the search.
+        source: Number of the trial, or ``given``.
+    """
+
+    settings: dict[str, Any]
+    value: float | None
+    trials: int
+    source: str
+
+
 class Place:
     """One log of one peer: its data, its study and its claims.
+
+    A log that is not searched borrows the study of the one it names, or has settings given.
 
     Args:
         folder: Packed run.
@@ -56,6 +75,10 @@ class Place:
         self.log, self.name, self.out = folder.name, name, out
         self.key = f"{folder.name}-{name}"
         self.shared = json.loads((folder / "peers.json").read_text(encoding="utf-8"))
+        self._given: dict[str, Any] | None = self.shared.get("settings", {}).get(name)
+        lender = self.shared.get("settings_of", "")
+        self._study_name = f"{lender or self.log}-{name}"
+        self._is_searched = not lender
         self.data = PreparedData.load(folder / "data" / "prepared")
         (out / "state").mkdir(parents=True, exist_ok=True)
 
@@ -67,11 +90,11 @@ class Place:
             yield
 
     def study(self) -> optuna.Study:
-        """The search of this place; each process and draw has a sampler of its own."""
+        """The search this place goes by; each process and draw has a sampler of its own."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        path = self.out / "state" / f"{self.key}.journal"
+        path = self.out / "state" / f"{self._study_name}.journal"
         study = optuna.create_study(
-            study_name=self.key,
+            study_name=self._study_name,
             storage=JournalStorage(JournalFileBackend(str(path))),
             direction="maximize",
             load_if_exists=True,
@@ -82,9 +105,19 @@ class Place:
         )
         return study
 
+    def chosen(self) -> Chosen:
+        """The settings of final trainings; a search has to have a complete trial."""
+        if self._given is not None:
+            return Chosen(self._given, None, 0, "given")
+        study = self.study()
+        counted = len(study.get_trials(deepcopy=False, states=COUNTED))
+        best = study.best_trial
+        settings = draw(optuna.trial.FixedTrial(best.params), self.name)
+        return Chosen(settings, best.value, counted, str(best.number))
+
     def next_trial(self, budget: Budget) -> tuple[optuna.Trial, dict[str, Any]] | None:
         """A trial with drawn settings; None when there are enough or the time is up."""
-        if time.time() >= budget.search_until:
+        if not self._is_searched or time.time() >= budget.search_until:
             return None
         with self.lock():
             study = self.study()
@@ -96,10 +129,11 @@ class Place:
 
     def next_seed(self, budget: Budget) -> int | None:
         """A seed that nobody trains yet; None while the search goes on or when all are taken."""
-        counted = len(self.study().get_trials(deepcopy=False, states=COUNTED))
-        enough = FEWEST_TRIALS if time.time() >= budget.search_until else budget.trials
-        if counted < min(enough, budget.trials):
-            return None
+        if self._given is None:
+            counted = len(self.study().get_trials(deepcopy=False, states=COUNTED))
+            enough = FEWEST_TRIALS if time.time() >= budget.search_until else budget.trials
+            if counted < min(enough, budget.trials):
+                return None
         for seed in range(budget.seeds):
             try:
                 self._claim(seed).touch(exist_ok=False)
@@ -118,8 +152,11 @@ class Place:
         return self.out / "state" / f"{self.key}.seed{seed}"
 
     def _is_given_up(self) -> bool:
-        path = self.out / f"errors-{self.key}.jsonl"
-        return path.is_file() and len(path.read_text().splitlines()) >= MOST_FAILURES
+        """Whether trainings here keep failing, or those of the search it waits for."""
+        names = {self.key} if self._given is not None else {self.key, self._study_name}
+        paths = [self.out / f"errors-{name}.jsonl" for name in names]
+        lines = [path.read_text().splitlines() for path in paths if path.is_file()]
+        return any(len(errors) >= MOST_FAILURES for errors in lines)
 
     def write(self, kind: str, row: dict[str, Any]) -> None:
         """Append a result."""

@@ -17,6 +17,8 @@ There, beside this project's code, torch and Optuna, with an environment for eac
 
 Many processes share a GPU several times better under CUDA's multi-process service
 (``nvidia-cuda-mps-control -d`` before, ``echo quit | nvidia-cuda-mps-control`` after).
+A name such as ``movielens-100k-temporal:movielens-100k`` packs a log that is not searched: its
+models take the settings found on the other one, which was kept before or is packed beside it.
 ``--site DIR`` names one folder for all. The same command goes on where it was stopped. What it
 leaves, one JSON object a line:
 ``trials-*.jsonl``, ``seeds-*.jsonl`` (with the rank of every test user) and ``errors-*.jsonl``.
@@ -45,10 +47,17 @@ SEARCH_SHARE = 0.75
 
 
 def pack(names: list[str], target: Path) -> None:
-    """Copy prepared data and the settings that all models of a preset share."""
+    """Copy prepared data and the settings that all models of a preset share.
+
+    Args:
+        names: Runs, each by itself or as ``run:lender`` (see above).
+        target: Where to.
+    """
+    from benchmarks.quality_peers import read_peers
     from tasks.settings import load_settings
 
-    for name in names:
+    for given in names:
+        name, _, lender = given.partition(":")
         folder = target / name
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(ROOT / "runs" / name / "data/prepared", folder / "data" / "prepared")
@@ -60,6 +69,10 @@ def pack(names: list[str], target: Path) -> None:
             "max_seq_len": shared["max_seq_len"],
             "batch_size": shared["batch_size"],
         }
+        if lender:
+            peers = read_peers().get(lender, {}).get("peers", {})
+            values["settings_of"] = lender
+            values["settings"] = {peer: found["settings"] for peer, found in peers.items()}
         (folder / "peers.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 

@@ -36,8 +36,7 @@ from benchmarks.peers.fitting import (
     write_ranks,
 )
 from benchmarks.peers.place import Budget, Place
-from benchmarks.peers.space import PEERS, draw, peers_of
-from tasks.tuning.study import COUNTED
+from benchmarks.peers.space import PEERS, peers_of
 
 
 def make_training(
@@ -117,11 +116,9 @@ def run_trial(
 
 def run_seed(place: Place, seed: int, device: torch.device, budget: Budget) -> None:
     """One final training with the best settings; ranks the test events."""
-    study = place.study()
-    counted = len(study.get_trials(deepcopy=False, states=COUNTED))
-    best = study.best_trial
-    settings = draw(optuna.trial.FixedTrial(best.params), place.name)
-    checkpoints = place.out / "state" / f"{place.key}-{best.number}-{seed}"
+    chosen = place.chosen()
+    settings = chosen.settings
+    checkpoints = place.out / "state" / f"{place.key}-{chosen.source}-{seed}"
     training, fitted = run_training(
         place, settings, seed, device, budget.until, lambda epoch, value: None, checkpoints
     )
@@ -132,8 +129,8 @@ def run_seed(place: Place, seed: int, device: torch.device, budget: Budget) -> N
     row = {
         "seed": seed,
         "settings": settings,
-        "trials": counted,
-        "best_trial": best.value,
+        "trials": chosen.trials,
+        "best_trial": chosen.value,
         "parameters": count_parameters(training.model),
         "device": device.type,
         **asdict(fitted),

@@ -23,6 +23,9 @@ FilterSeen = Literal["no", "yes", "both"]
 
 MAX_SCORES_AT_ONCE = 2**24
 """Scores held at a time: 64 MiB in float32."""
+MAX_EVENTS_AT_ONCE = 2**17
+"""Events, padding included, that a model is shown at a time: what it computes of them takes
+hundreds of times their own memory."""
 
 
 class Histories(Protocol):
@@ -95,7 +98,8 @@ def rank_split(
         max_len: events of a history the model is shown, at least 1. The seen-item filter always
             covers the whole history.
         batch_size: rows scored at once, fewer where the catalogue is so large that a batch would
-            pass `MAX_SCORES_AT_ONCE`.
+            pass `MAX_SCORES_AT_ONCE`, or histories so long that it would pass
+            `MAX_EVENTS_AT_ONCE`.
         filter_seen: whether items of the history are left out of the ranking, or "both" for both
             rankings from one pass.
         top_k: length of the recommended lists to keep; 0 keeps none.
@@ -131,7 +135,13 @@ def _score_batch(
     """Return scores (B, V) of the examples in `index`, after checking their shape."""
     histories = data.histories(split, index, max_len)
     arrays = (histories.item_ids, histories.lengths, histories.times)
-    scores = score(*(torch.as_tensor(a, device=device) for a in arrays))
+    item_ids, lengths, times = (torch.as_tensor(a, device=device) for a in arrays)
+    rows = max(1, MAX_EVENTS_AT_ONCE // max(1, item_ids.shape[1]))
+    if len(item_ids) <= rows:
+        scores = score(item_ids, lengths, times)
+    else:
+        parts = zip(item_ids.split(rows), lengths.split(rows), times.split(rows), strict=True)
+        scores = torch.cat([score(*part) for part in parts])
     expected = (len(index), data.num_items + 1)
     if tuple(scores.shape) != expected:
         raise ValueError(

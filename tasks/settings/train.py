@@ -91,6 +91,8 @@ class NeuralSettings(Section):
     """Score items with the input embedding (tied) or with a matrix of its own."""
     repeat_bias: bool = True
     """Learn how much more or less likely an item is once it is in the history."""
+    time_gaps: bool = False
+    """Add an embedding of the time since the previous event."""
     learning_rate: float = Field(3e-3, gt=0.0)
     """Peak learning rate."""
     weight_decay: float = Field(0.01, ge=0.0)
@@ -157,8 +159,6 @@ class XLSTMSettings(NeuralSettings):
     """Which sLSTM gates read the convolved input: the published i and f, or all four."""
     chunk_size: int = Field(64, ge=1, le=100_000)
     """Chunk of the chunkwise mLSTM, in events."""
-    time_gaps: bool = False
-    """Add an embedding of the time since the previous event."""
 
 
 class TrainSettings(Section):

@@ -91,7 +91,11 @@ def assemble(
     )
     objective = build_objective(data, shared, device)
     shape = (shared["batch_size"], batches.longest_window)
-    has_graph = device.type == "cuda" and GraphStep.fits(recommender.model, objective, *shape)
+    has_graph = (
+        device.type == "cuda"
+        and GraphStep.fits(recommender.model, objective, *shape)
+        and GraphStep.pays(batches)
+    )
     parts = TrainingParts(
         model=recommender.model,
         objective=objective,

@@ -1,7 +1,8 @@
 """Training steps on a GPU replayed as one CUDA graph: no launches, nothing for the host to do.
 
 A graph repeats the same work on the same memory, so windows are padded to one shape: padding costs
-and counts nothing in the loss, as in `tasks.training.fused_cross_entropy.seen_cross_entropy`.
+and counts nothing in the loss, as in `tasks.training.fused_cross_entropy.seen_cross_entropy`. The
+blocks do work on it, so that where few windows are as long as the longest, steps are not replayed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tasks.training.batches import Batch
+from tasks.training.batches import Batch, WindowBatches
 from tasks.training.capture import capturing
 from tasks.training.objective import FullCrossEntropy, Objective
 from tasks.training.optimizer import clip_gradients
@@ -23,6 +24,10 @@ from xlstm_model import SequenceRecommender
 WARM_UP_STEPS = 3
 """Steps made one operation at a time before a graph is captured: they compile kernels and create
 the optimiser's state."""
+MOST_PADDING = 50_000
+"""Padded places of a mean step above which padding costs more than launches: on an H100 40,000
+places take 4 to 12 ms at width 128 (`benchmarks.history_cost`), a step that is not replayed 7 to 17
+ms more than one that is (`benchmarks.gpu_training`)."""
 
 
 class GraphStep:
@@ -43,12 +48,17 @@ class GraphStep:
         self._failed = False
 
     @staticmethod
+    def pays(batches: WindowBatches) -> bool:
+        """Whether padding to the longest window costs less than launching each operation."""
+        padding = batches.longest_window - batches.mean_width(epoch=0)
+        return padding * batches.batch_size <= MOST_PADDING
+
+    @staticmethod
     def fits(model: nn.Module, objective: Objective, batch_size: int, max_seq_len: int) -> bool:
         """Whether the model and the loss can be trained so, the loss by kernels alone."""
         return (
             isinstance(objective, FullCrossEntropy)
             and getattr(type(model), "encode", None) is SequenceRecommender.encode
-            and getattr(model, "time_gaps", None) is None
             and getattr(model, "pooling", None) is None
             and objective.takes_padding(model, max_seq_len)
         )
@@ -134,7 +144,9 @@ class _Captured:
         """The step's work, loss and gradient norm (2,)."""
         batch = self._batch
         with torch.autocast("cuda", torch.bfloat16, enabled=plan.precision == "bf16"):
-            hidden, _ = model.encode(batch.item_ids, mask=batch.item_ids != 0, only_real=True)
+            hidden, _ = model.encode(
+                batch.item_ids, mask=batch.item_ids != 0, times=batch.times, only_real=True
+            )
             loss = objective(model, hidden, batch)
         loss.backward()
         grad_norm = clip_gradients(model.parameters(), plan.max_grad_norm)
@@ -167,7 +179,7 @@ def pad_batch(batch: Batch, batch_size: int, max_seq_len: int) -> Batch:
         mask=empty[0] != 0,
         positions=torch.arange(batch_size * max_seq_len, device=empty.device),
         users=batch.users.new_zeros(batch_size),
-        times=None,
+        times=None if batch.times is None else torch.zeros_like(empty[0]),
         seed=batch.seed,
     )
     fill_batch(padded, batch)
@@ -176,9 +188,12 @@ def pad_batch(batch: Batch, batch_size: int, max_seq_len: int) -> Batch:
 
 
 def fill_batch(padded: Batch, batch: Batch) -> None:
-    """Puts the items and targets of a batch into one of `pad_batch`, in place."""
+    """Puts items, targets and times of a batch into one of `pad_batch`, in place."""
     rows, width = batch.item_ids.shape
-    for target, values in ((padded.item_ids, batch.item_ids), (padded.targets, batch.targets)):
+    pairs = [(padded.item_ids, batch.item_ids), (padded.targets, batch.targets)]
+    if padded.times is not None:
+        pairs.append((padded.times, batch.times))
+    for target, values in pairs:
         if target.shape == values.shape:
             target.copy_(values)
         else:

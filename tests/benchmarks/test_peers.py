@@ -14,6 +14,7 @@ from benchmarks.peers.recbole_models import GROUPS, backward_in_groups, prefixes
 from benchmarks.peers.rectools_models import keep_known, pad_left
 from benchmarks.peers.run import read_sites, reopen
 from benchmarks.peers.space import PEERS, draw, peers_of
+from benchmarks.quality_logs import Log
 from benchmarks.quality_peers import peers_section, sentences, summarise
 from tasks.tuning.space import LEARNING_RATES
 
@@ -168,6 +169,43 @@ def test_a_stopped_search_goes_on_with_what_it_left_running(place):
     assert [place.next_seed(budget) for _ in range(2)] == [0, None]
 
 
+def borrow(place, values):
+    """A place of another log of the same peer that is not searched."""
+    folder = place.out.parent / "later"
+    folder.mkdir()
+    (folder / "peers.json").write_text(json.dumps({"settings_of": "log", **values}))
+    return Place(folder, place.name, place.out)
+
+
+def test_a_log_that_is_not_searched_waits_for_the_search_of_another_one(place):
+    budget = Budget(trials=1, seeds=1, search_until=math.inf, until=math.inf)
+    borrowing = borrow(place, {"settings": {}})
+    assert borrowing.next_trial(budget) is None
+    trial, drawn = place.next_trial(budget)
+    assert borrowing.next_seed(budget) is None
+    place.study().tell(trial, 0.5)
+    chosen = borrowing.chosen()
+    assert (chosen.settings, chosen.value, chosen.trials) == (drawn, 0.5, 1)
+    assert [borrowing.next_seed(budget), place.next_seed(budget)] == [0, 0]
+
+
+def test_nothing_waits_for_a_search_that_was_given_up(place):
+    budget = Budget(trials=1, seeds=1, search_until=math.inf, until=math.inf)
+    borrowing = borrow(place, {})
+    assert borrowing.may_go_on(budget)
+    for _ in range(places.MOST_FAILURES):
+        place.write("errors", {"error": "broken"})
+    assert not borrowing.may_go_on(budget)
+
+
+def test_a_log_that_is_not_searched_takes_settings_that_were_kept(place):
+    budget = Budget(trials=1, seeds=1, search_until=math.inf, until=math.inf)
+    borrowing = borrow(place, {"settings": {place.name: {"dropout": 0.3}}})
+    assert borrowing.next_trial(budget) is None
+    assert borrowing.chosen().settings == {"dropout": 0.3}
+    assert borrowing.next_seed(budget) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "families"),
     [
@@ -204,6 +242,14 @@ def test_a_summary_counts_trials_with_a_result_and_keeps_the_best():
     assert "ranks" not in found
 
 
+def test_a_summary_of_final_trainings_alone_has_their_settings():
+    seed = {"seed": 1, "settings": {"dropout": 0.3}, "parameters": 7, "device": "cpu"}
+    seed |= {"seconds": 2.0, "value": 0.1, "ranks": "AB"}
+    found = summarise([], [seed, {**seed, "seed": 0, "ranks": "CD"}])
+    assert (found["trials"], found["settings"]) == (0, {"dropout": 0.3})
+    assert (found["seeds"], found["ranks"]) == ([0, 1], ["CD", "AB"])
+
+
 def test_a_peer_that_is_ahead_is_said_to_be_and_an_unfinished_one_is_not_compared():
     lines = sentences(make_found())
     assert lines[0].startswith("- `xlstm` minus `rectools-hstu`: -0.0200 [-0.0300, -0.0100]")
@@ -212,11 +258,26 @@ def test_a_peer_that_is_ahead_is_said_to_be_and_an_unfinished_one_is_not_compare
 
 
 def test_the_section_shows_ours_and_peers_and_is_empty_without_any():
-    text = peers_section({"mine": make_found()}, {"mine": "A log"})
+    text = peers_section({"mine": make_found()}, [Log("A log", "mine")])
     assert "### A log" in text
     assert "| `xlstm` (ours) | .1000 [.0800, .1200] ± .0100 | .1000 | – | – | 5 | – | – |" in text
     assert "| `recbole-sasrec` | – | – | .3000 | 2 | 0 | – | – |" in text
-    assert peers_section({}, {}) == ""
+    assert "temporal" not in text.split("### A log")[1]
+    assert peers_section({}) == ""
+
+
+def test_numbers_of_the_temporal_split_stand_beside_the_others():
+    found = make_found()
+    estimate = {"mean": 0.03, "low": 0.02, "high": 0.04, "seed_deviation": 0.0}
+    row = {"num_seeds": 3, "num_users": 1234, "ndcg_at_10": estimate, "hit_rate_at_10": estimate}
+    temporal = {"peers": {}, "rows": {"rectools-hstu": row}, "pairs": found["pairs"]}
+    text = peers_section({"mine": found, "later": temporal}, [Log("A log", "mine", "later")])
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
+    assert lines["Model"].split(" | ")[3] == "NDCG@10, temporal split"
+    assert lines["`rectools-hstu`"].split(" | ")[3] == ".0300 [.0200, .0400]"
+    assert lines["`xlstm` (ours)"].split(" | ")[3] == "–"
+    assert "(`params/later.yaml`): 1,234 test users" in text
+    assert "\n  - `xlstm` minus `rectools-hstu`" in text
 
 
 def test_kept_files_hold_one_rank_per_test_user(repository):

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.quality import KEPT, PAGE, extract, text
 from benchmarks.quality_expected import EXPECTED, compare_with_expected, expected_ranges
 from benchmarks.quality_logs import LOGS
-from benchmarks.quality_page import page, peer_verdict, sentences, verdict
+from benchmarks.quality_page import gains_of_times, page, peer_verdict, sentences, verdict
 from benchmarks.quality_words import standing
 from tasks.report.records import MissingRecordError
 
@@ -83,6 +83,19 @@ def test_standing_names_what_is_significantly_better_and_worse():
     assert text.startswith("`xlstm` is number 2 of 3")
     assert "significantly better than none" in text
     assert "significantly worse than `gru` (50 test users)" in text
+
+
+def test_what_times_are_worth_is_told_of_each_model_alone():
+    run = make_run({"xlstm": 0.1, "gru": 0.12})
+    [pair] = run["tables"]["as_ranked"]["pairs"]
+    within = pair | {"better": "gru, order alone", "worse": "gru, with times"}
+    across = pair | {"better": "gru, with times", "worse": "xlstm, with times"}
+    [first, blank, line] = gains_of_times([across, within])
+    assert line.startswith(
+        "- `gru, with times` minus `gru, order alone`: -0.0200 [-0.0300, -0.0100]"
+    )
+    text = page({"movielens-1m-half-gaps": run | {"beside_order": [within]}})
+    assert "\n".join([first, blank, line]) in text
 
 
 def test_synthetic_table_is_a_share_of_the_best_possible():

@@ -1,4 +1,5 @@
 import tarfile
+import threading
 
 import pytest
 
@@ -34,11 +35,42 @@ def test_jobs_go_seed_by_seed_slow_models_first_without_what_is_done(folder):
 
 def test_run_is_evaluated_once_after_its_last_training(folder, monkeypatch):
     done = []
-    monkeypatch.setattr(remote_work, "_train", lambda job, plan, place: done.append(str(job)))
+    monkeypatch.setattr(remote_work, "_train", lambda job, *_: done.append(str(job)) or "")
     monkeypatch.setattr(remote_work, "evaluate", lambda folder, visible: done.append(folder.name))
     work_off(make_jobs(folder, [], []), Plan(3, 0, float("inf"), evaluate=True), lambda _: None)
     assert len(done) == 6
     assert done[-1] == "mine"
+
+
+def test_training_without_memory_beside_others_is_begun_anew(folder, monkeypatch):
+    said, tried, both, failed = [], [], threading.Barrier(2, timeout=10), threading.Event()
+
+    def train(job, plan, place):
+        tried.append(str(job))
+        if len(tried) < 3:
+            both.wait()
+        if "gru" in str(job):
+            assert failed.wait(10)
+        elif not failed.is_set():
+            return f"{job}: failed, OutOfMemoryError"
+        return f"{job}: done"
+
+    def say(line):
+        said.append(line)
+        failed.set()
+
+    monkeypatch.setattr(remote_work, "_train", train)
+    work_off(make_jobs(folder, ["gru", "xlstm"], [0]), Plan(2, 1, float("inf"), False), say)
+    assert sorted(tried) == ["mine gru seed 0", "mine xlstm seed 0", "mine xlstm seed 0"]
+    assert said[0].startswith("mine xlstm seed 0: out of memory beside others")
+    assert sorted(said[1:]) == ["mine gru seed 0: done", "mine xlstm seed 0: done"]
+
+
+def test_training_without_memory_alone_has_failed(folder, monkeypatch):
+    said = []
+    monkeypatch.setattr(remote_work, "_train", lambda *_: "failed, OutOfMemoryError")
+    work_off(make_jobs(folder, ["gru"], [0]), Plan(2, 1, float("inf"), evaluate=False), said.append)
+    assert said == ["failed, OutOfMemoryError"]
 
 
 def test_no_training_starts_after_the_deadline(folder):

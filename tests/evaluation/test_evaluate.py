@@ -76,6 +76,25 @@ def test_batches_shrink_with_the_catalogue(
     assert seen_rows[15:] == [1] * 60
 
 
+def test_long_histories_are_scored_a_few_at_a_time(random_data: PreparedData, monkeypatch) -> None:
+    shapes = []
+
+    def watch(item_ids: Tensor, lengths: Tensor, times: Tensor) -> Tensor:
+        shapes.append((len(item_ids), len(lengths), len(times), item_ids.shape[1]))
+        return linear_score(item_ids, lengths, times)
+
+    whole = rank_split(watch, random_data, random_data.val, max_len=5)
+    monkeypatch.setattr(evaluate, "MAX_EVENTS_AT_ONCE", 5 * 25 + 4)
+    del shapes[:]
+    parts = rank_split(watch, random_data, random_data.val, max_len=5)
+    assert shapes == [(25, 25, 25, 5), (25, 25, 25, 5), (10, 10, 10, 5)]
+    assert np.array_equal(whole.ranks, parts.ranks)
+    monkeypatch.setattr(evaluate, "MAX_EVENTS_AT_ONCE", 3)
+    del shapes[:]
+    rank_split(watch, random_data, random_data.val, max_len=5)
+    assert shapes == [(1, 1, 1, 5)] * 60
+
+
 def test_top_lists_hold_the_best_items(random_data: PreparedData) -> None:
     ranked = rank_split(
         linear_score, random_data, random_data.test, max_len=100, filter_seen="both", top_k=3
