@@ -223,6 +223,7 @@ def make_found():
         {"val": 0.2, "ended": "patience", "settings": {"dropout": 0.1}, "seconds": 1.0},
         {"val": 0.3, "ended": "time", "settings": {"dropout": 0.2}, "seconds": 2.0},
         {"val": None, "ended": "failed", "settings": {}, "seconds": 0.5},
+        {"val": 0.9, "ended": "failed", "settings": {}, "seconds": 0.5},
     ]
     estimate = {"mean": 0.1, "low": 0.08, "high": 0.12, "seed_deviation": 0.01}
     row = {"num_seeds": 5, "num_users": 9, "ndcg_at_10": estimate, "hit_rate_at_10": estimate}
