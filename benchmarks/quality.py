@@ -36,7 +36,6 @@ from benchmarks.quality_page import page
 from benchmarks.quality_peers import peers_section, read_peers
 from benchmarks.quality_trainings import (
     compare_models,
-    compare_runs,
     extract_trained,
     long_histories,
     read_trainings,
@@ -106,19 +105,44 @@ def keep(names: list[str]) -> None:
 
 
 def beside_others(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Tests of a run against others of the same log, where a preset is there for them."""
-    folder, tests = ROOT / "runs", {}
+    """Tests of a run against others of the same log.
+
+    Where one of these was not ranked here, the tests kept before stay, and that is said.
+    """
+    wanted: dict[str, dict[str, tuple[str, str]]] = {}
     if shorter := shorter_windows(name):
-        folders = {window: folder / preset for window, preset in shorter.items()}
-        tests["beside_shorter"] = compare_runs(folders, LONG_MODELS)
+        wanted["beside_shorter"] = _each_model(shorter)
     if name == WITH_TIMES[0][1]:
-        folders = {"order alone": folder / WITHOUT_TIMES[0][1], "with times": folder / name}
-        tests["beside_order"] = compare_runs(folders, LONG_MODELS)
+        wanted["beside_order"] = _each_model(
+            {"order alone": WITHOUT_TIMES[0][1], "with times": name}
+        )
     if name == WITH_TIMES[-1][1]:
-        chosen = best_by_validation(read_kept() | {name: found})
-        places = {label: (folder / preset, model) for label, (preset, model) in chosen.items()}
-        tests["best_by_validation"] = compare_models(places)
+        wanted["best_by_validation"] = best_by_validation(read_kept() | {name: found})
+    before, tests = read_kept().get(name, {}), {}
+    for test, chosen in wanted.items():
+        places = {
+            label: (ROOT / "runs" / preset, model) for label, (preset, model) in chosen.items()
+        }
+        lacking = sorted({place.name for place, _ in places.values() if not _is_ranked(place)})
+        if not lacking:
+            tests[test] = compare_models(places)
+        else:
+            print(f"{name}: {test} not made anew, not ranked here: {', '.join(lacking)}")
+            tests |= {test: before[test]} if test in before else {}
     return tests
+
+
+def _each_model(presets: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Preset and model by a name for the two."""
+    return {
+        f"{model}, {words}": (preset, model)
+        for words, preset in presets.items()
+        for model in LONG_MODELS
+    }
+
+
+def _is_ranked(folder: Path) -> bool:
+    return (folder / "artifacts" / "evaluation" / "per_user.parquet").is_file()
 
 
 def read_kept() -> dict[str, dict[str, Any]]:

@@ -82,11 +82,20 @@ def section(log: Log, runs: dict[str, Run]) -> str:
 
 def gains_of_times(pairs: list[dict[str, Any]]) -> list[str]:
     """What each model gains from times, by paired tests against itself without them."""
-    lines = ["Each model beside itself without times (the preset above, three seeds):", ""]
+    lines = ["Each model beside itself without times, trained again for these tests:", ""]
     for pair in pairs:
         (model, _), (other, _) = (pair[side].split(", ") for side in ("better", "worse"))
-        if model == other:
-            lines.append(difference(pair, f"{model}, with times"))
+        if model != other:
+            continue
+        numbers = {pair[side]: side for side in ("better", "worse")}
+        with_times, without = (
+            numbers[f"{model}, {words}"] for words in ("with times", "order alone")
+        )
+        lines.append(
+            difference(pair, f"{model}, with times").removesuffix(".")
+            + f" ({number(pair[f'{with_times}_mean'])} of {pair[f'{with_times}_seeds']} seeds, "
+            f"{number(pair[f'{without}_mean'])} of {pair[f'{without}_seeds']})."
+        )
     return lines
 
 

@@ -191,19 +191,21 @@ def table(found: dict[str, Any], temporal: dict[str, Any] | None = None) -> list
     head += ["best validation", "trials", "seeds", "parameters", "seconds to train"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     order = sorted(found["rows"], key=lambda name: -found["rows"][name]["ndcg_at_10"]["mean"])
-    rest = [name for name in found["peers"] if name not in found["rows"]]
-    rest.sort(key=lambda name: -found["peers"][name]["best_validation"])
+    known = {*found["peers"], *(temporal["rows"] if temporal else ())}
+    rest = sorted(known - set(found["rows"]))
+    rest.sort(key=lambda name: -found["peers"].get(name, {}).get("best_validation", 0.0))
     for name in [*order, *rest]:
         peer, row = found["peers"].get(name, {}), found["rows"].get(name)
-        cells = [f"`{name}`" + ("" if peer else " (ours)")]
+        cells = [f"`{name}`" + (" (ours)" if name in OWN else "")]
         cells += (
             [_spread(row["ndcg_at_10"]), _short(row["hit_rate_at_10"]["mean"])] if row else "––"
         )
         if temporal:
             other = temporal["rows"].get(name)
             cells.append(_spread(other["ndcg_at_10"]) if other else "–")
-        cells += [_short(peer["best_validation"]), str(peer["trials"])] if peer else "––"
-        cells.append(str(row["num_seeds"] if row else len(peer["seeds"])))
+        is_searched = "best_validation" in peer
+        cells += [_short(peer["best_validation"]), str(peer["trials"])] if is_searched else "––"
+        cells.append(str(row["num_seeds"] if row else len(peer.get("seeds", []))))
         has_cost = "parameters" in peer
         cells.append(f"{peer['parameters']:,}" if has_cost else "–")
         cells.append(f"{peer['seconds']:,.0f} ({peer['device']})" if has_cost else "–")

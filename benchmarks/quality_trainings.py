@@ -95,25 +95,6 @@ def long_histories(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def compare_runs(folders: dict[str, Path], models: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Paired tests between models of several runs on the same data, Holm-corrected together.
-
-    Args:
-        folders: run by the name to put behind a model's.
-        models: models of each.
-
-    Raises:
-        ValueError: the runs were not made on the same data.
-    """
-    return compare_models(
-        {
-            f"{model}, {name}": (folder, model)
-            for name, folder in folders.items()
-            for model in models
-        }
-    )
-
-
 def compare_models(chosen: dict[str, tuple[Path, str]]) -> list[dict[str, Any]]:
     """Paired tests between models, each of a run of its own, Holm-corrected together.
 
@@ -134,5 +115,18 @@ def compare_models(chosen: dict[str, tuple[Path, str]]) -> list[dict[str, Any]]:
         table = pl.read_parquet(folder / "artifacts/evaluation/per_user.parquet")
         own = table.filter(split="test", model=model).sort("seed", "user")
         ranks[name] = np.array(own["rank"]).reshape(own["seed"].n_unique(), -1)
-    pairs = compare(ranks).as_dict()["pairs"]
-    return [pair for pair in pairs if pair["metric"] == "ndcg_at_10"]
+    found = compare(ranks).as_dict()
+    values = {row["model"]: row for row in found["rows"]}
+    return [
+        pair
+        | {
+            f"{side}_{key}": number
+            for side in ("better", "worse")
+            for key, number in (
+                ("mean", values[pair[side]]["metrics"]["ndcg_at_10"]["mean"]),
+                ("seeds", values[pair[side]]["num_seeds"]),
+            )
+        }
+        for pair in found["pairs"]
+        if pair["metric"] == "ndcg_at_10"
+    ]

@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOWEST_FIRST = ("xlstm", "sasrec", "lstm", "gru", "logistic_regression")
 FITTED = ("popularity", "transitions")
 """Models that are counted in no time: one process fits all of a run."""
-OUT_OF_MEMORY = "OutOfMemoryError"
+OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "ALLOC_FAILED")
+"""What PyTorch, the driver and cuBLAS say of it."""
 THREADS = 1
 """Of every process: several ones whose threads wait for each other by turning take ten times as
 long on cores that others use too."""
@@ -135,7 +136,7 @@ def _train_beside_others(job: Job, plan: Plan, place: int, say: Callable[[str], 
         with plan.changed:
             plan.running -= 1
             was_alone = was_alone and plan.begun == begun
-            if OUT_OF_MEMORY not in said or was_alone:
+            if was_alone or not any(words in said for words in OUT_OF_MEMORY):
                 plan.ended += 1
                 plan.changed.notify_all()
                 return said

@@ -161,6 +161,15 @@ def test_reads_the_history_it_is_given(model: Recommender, case: Case, batch: Ba
     assert torch.equal(changed, expected)
 
 
+def test_reads_times_where_it_is_told_to(model: Recommender, case: Case, batch: Batch) -> None:
+    is_last = torch.arange(10) == batch.lengths[:, None] - 1
+    later = batch.replace(times=batch.times + is_last * 10**12)
+    changed = (score(model, later) - score(model, batch))[:, 1:].abs().amax(dim=1) > 100 * TOLERANCE
+    # The gap before the first event of a history is no gap.
+    expected = (batch.lengths > 1) & bool(case.overrides.get("time_gaps"))
+    assert torch.equal(changed, expected)
+
+
 def test_is_padding_blind(model: Recommender, batch: Batch) -> None:
     wider = Batch(
         torch.nn.functional.pad(batch.item_ids, (0, 7)),

@@ -79,6 +79,9 @@ class Place:
         lender = self.shared.get("settings_of", "")
         self._study_name = f"{lender or self.log}-{name}"
         self._is_searched = not lender
+        self._is_lacking = (
+            bool(lender) and self._given is None and not self.shared["is_searched_elsewhere"]
+        )
         self.data = PreparedData.load(folder / "data" / "prepared")
         (out / "state").mkdir(parents=True, exist_ok=True)
 
@@ -152,7 +155,9 @@ class Place:
         return self.out / "state" / f"{self.key}.seed{seed}"
 
     def _is_given_up(self) -> bool:
-        """Whether trainings here keep failing, or those of the search it waits for."""
+        """Whether trainings here keep failing, or those of the search it waits for, if any."""
+        if self._is_lacking:
+            return True
         names = {self.key} if self._given is not None else {self.key, self._study_name}
         paths = [self.out / f"errors-{name}.jsonl" for name in names]
         lines = [path.read_text().splitlines() for path in paths if path.is_file()]

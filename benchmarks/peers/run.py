@@ -52,12 +52,20 @@ def pack(names: list[str], target: Path) -> None:
     Args:
         names: Runs, each by itself or as ``run:lender`` (see above).
         target: Where to.
+
+    Raises:
+        ValueError: a lender was neither kept before nor is packed.
     """
     from benchmarks.quality_peers import read_peers
     from tasks.settings import load_settings
 
     for given in names:
         name, _, lender = given.partition(":")
+        if lender and lender not in {*read_peers(), *names}:
+            raise ValueError(
+                f"{lender!r} lends its settings to {name}, but no search on it was kept and it is "
+                f"not packed; expected one of {', '.join([*read_peers(), *names])}."
+            )
         folder = target / name
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(ROOT / "runs" / name / "data/prepared", folder / "data" / "prepared")
@@ -72,7 +80,10 @@ def pack(names: list[str], target: Path) -> None:
         if lender:
             peers = read_peers().get(lender, {}).get("peers", {})
             values["settings_of"] = lender
-            values["settings"] = {peer: found["settings"] for peer, found in peers.items()}
+            values["settings"] = {
+                peer: found["settings"] for peer, found in peers.items() if lender not in names
+            }
+            values["is_searched_elsewhere"] = lender in names
         (folder / "peers.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 

@@ -31,8 +31,9 @@ SECTION: dict[str, Any] = {
     "tied": True,
     "learning_rate": 0.005,
     "weight_decay": 0.01,
+    "time_gaps": False,
 }
-XLSTM_SECTION: dict[str, Any] = {"num_heads": 2, "conv_kernel": 4, "time_gaps": False}
+XLSTM_SECTION: dict[str, Any] = {"num_heads": 2, "conv_kernel": 4}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("gru", {}),

@@ -193,7 +193,6 @@ def _suited(variant: HealthyVariant, models: Sequence[str]) -> list[str]:
         "num_heads": heads,
         "conv_kernel": blocks,
         "slstm_conv_gates": {"slstm", "xlstm"},
-        "time_gaps": blocks,
         "num_layers": set(MODELS) - {"linear"},
     }
     limits = [needed[name] for name in variant.settings if name in needed]

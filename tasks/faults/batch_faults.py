@@ -204,6 +204,5 @@ FAULTS = (
         stages=at("time"),
         apply=_late_times,
         needs={"time_gaps": True},
-        models=frozenset({"xlstm", "slstm", "mlstm"}),
     ),
 )

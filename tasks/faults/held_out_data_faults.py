@@ -198,6 +198,5 @@ FAULTS = (
         at("time"),
         _seconds_for_microseconds,
         needs={"time_gaps": True},
-        models=frozenset({"xlstm", "slstm", "mlstm"}),
     ),
 )

@@ -231,6 +231,5 @@ FAULTS = (
         stages=at("embedding", "time", "gradient_flow"),
         apply=_gaps_unused,
         needs={"time_gaps": True},
-        models=frozenset({"xlstm", "slstm", "mlstm"}),
     ),
 )

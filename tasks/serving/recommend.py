@@ -15,6 +15,8 @@ from tasks.serving.history import History
 BATCH_SIZE = 256
 MAX_SCORES_AT_ONCE = 2**24
 """Scores held at a time: 64 MiB in float32."""
+MAX_EVENTS_AT_ONCE = 2**17
+"""Events, padding included, that a model is shown at a time."""
 
 POPULARITY = "popularity"
 
@@ -92,8 +94,11 @@ def recommend(
     filled = [number for number, is_empty in enumerate(empty) if not is_empty]
     # Histories of about the same length share a batch, which keeps padding small.
     filled.sort(key=lambda number: len(histories[number].items))
-    for start in range(0, len(filled), rows):
-        numbers = filled[start : start + rows]
+    while filled:
+        # From the longest on, so that the first of a batch says how wide it is.
+        width = min(max_len, len(histories[filled[-1]].items))
+        taken = max(1, min(rows, MAX_EVENTS_AT_ONCE // width))
+        filled, numbers = filled[:-taken], filled[-taken:]
         batch = [histories[number] for number in numbers]
         scores = score_batch(model, batch, max_len)
         seen = [history.items for history in batch] if exclude_seen else None

@@ -189,11 +189,11 @@ class WindowBatches:
         """Batches of an epoch; differs a little between epochs, as the cuts do."""
         return -(-len(self.plan(epoch)) // self.batch_size)
 
-    def mean_width(self, epoch: int) -> float:
-        """Pairs of the longest window of a batch, mean over an epoch's batches."""
+    def mean_shape(self, epoch: int) -> tuple[float, float]:
+        """Windows of a batch and pairs of its longest one, means over an epoch's batches."""
         lengths = self.plan(epoch).lengths
         starts = np.arange(0, len(lengths), self.batch_size)
-        return float(np.maximum.reduceat(lengths, starts).mean())
+        return len(lengths) / len(starts), float(np.maximum.reduceat(lengths, starts).mean())
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches ``start``, ``start + 1``, ... of an epoch."""

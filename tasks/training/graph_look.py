@@ -20,8 +20,8 @@ from xlstm_model.recorder import BlockRecord
 class GraphLook:
     """`look_inside` for windows of one length on a GPU; that function itself elsewhere.
 
-    The first look compiles kernels and runs one operation at a time, as all do where capturing
-    fails, which is said once.
+    The first look compiles kernels and runs one operation at a time. So do all looks at models that
+    read times, and all where capturing fails, which is said once.
 
     Args:
         max_seq_len: events of the longest window.

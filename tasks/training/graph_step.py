@@ -24,10 +24,12 @@ from xlstm_model import SequenceRecommender
 WARM_UP_STEPS = 3
 """Steps made one operation at a time before a graph is captured: they compile kernels and create
 the optimiser's state."""
-MOST_PADDING = 50_000
-"""Padded places of a mean step above which padding costs more than launches: on an H100 40,000
-places take 4 to 12 ms at width 128 (`benchmarks.history_cost`), a step that is not replayed 7 to 17
-ms more than one that is (`benchmarks.gpu_training`)."""
+MOST_PADDED_PLACES = 50_000
+MOST_PADDED_COLUMNS = 1_000
+"""Padding of a mean step above which it costs more than launches. On an H100 at width 128 40,000
+places in windows of 200 to 1,000 take 4 to 12 ms, and 4,000 columns more take recurrent models 27
+(`benchmarks.history_cost`); a step that is not replayed takes 7 to 17 ms more than one that is
+(`benchmarks.gpu_training`)."""
 
 
 class GraphStep:
@@ -50,8 +52,12 @@ class GraphStep:
     @staticmethod
     def pays(batches: WindowBatches) -> bool:
         """Whether padding to the longest window costs less than launching each operation."""
-        padding = batches.longest_window - batches.mean_width(epoch=0)
-        return padding * batches.batch_size <= MOST_PADDING
+        rows, columns = batches.mean_shape(epoch=0)
+        most = batches.batch_size * batches.longest_window
+        return (
+            most - rows * columns <= MOST_PADDED_PLACES
+            and batches.longest_window - columns <= MOST_PADDED_COLUMNS
+        )
 
     @staticmethod
     def fits(model: nn.Module, objective: Objective, batch_size: int, max_seq_len: int) -> bool:

@@ -12,7 +12,7 @@ from benchmarks.peers.fitting import Rules, fit, read_ranks, write_ranks
 from benchmarks.peers.place import Budget, Place
 from benchmarks.peers.recbole_models import GROUPS, backward_in_groups, prefixes
 from benchmarks.peers.rectools_models import keep_known, pad_left
-from benchmarks.peers.run import read_sites, reopen
+from benchmarks.peers.run import pack, read_sites, reopen
 from benchmarks.peers.space import PEERS, draw, peers_of
 from benchmarks.quality_logs import Log
 from benchmarks.quality_peers import peers_section, sentences, summarise
@@ -173,7 +173,8 @@ def borrow(place, values):
     """A place of another log of the same peer that is not searched."""
     folder = place.out.parent / "later"
     folder.mkdir()
-    (folder / "peers.json").write_text(json.dumps({"settings_of": "log", **values}))
+    values = {"settings_of": "log", "is_searched_elsewhere": True, **values}
+    (folder / "peers.json").write_text(json.dumps(values))
     return Place(folder, place.name, place.out)
 
 
@@ -196,6 +197,18 @@ def test_nothing_waits_for_a_search_that_was_given_up(place):
     for _ in range(places.MOST_FAILURES):
         place.write("errors", {"error": "broken"})
     assert not borrowing.may_go_on(budget)
+
+
+def test_a_peer_that_was_not_searched_anywhere_is_left_out(place):
+    budget = Budget(trials=1, seeds=1, search_until=math.inf, until=math.inf)
+    borrowing = borrow(place, {"is_searched_elsewhere": False})
+    assert borrowing.next_seed(budget) is None
+    assert not borrowing.may_go_on(budget)
+
+
+def test_a_misspelt_lender_is_named(tmp_path):
+    with pytest.raises(ValueError, match="'movielens-100' lends its settings to mine"):
+        pack(["mine:movielens-100"], tmp_path)
 
 
 def test_a_log_that_is_not_searched_takes_settings_that_were_kept(place):
@@ -271,14 +284,24 @@ def test_numbers_of_the_temporal_split_stand_beside_the_others():
     found = make_found()
     estimate = {"mean": 0.03, "low": 0.02, "high": 0.04, "seed_deviation": 0.0}
     row = {"num_seeds": 3, "num_users": 1234, "ndcg_at_10": estimate, "hit_rate_at_10": estimate}
-    temporal = {"peers": {}, "rows": {"rectools-hstu": row}, "pairs": found["pairs"]}
+    rows = {"rectools-hstu": row, "lstm": row}
+    temporal = {"peers": {}, "rows": rows, "pairs": found["pairs"]}
     text = peers_section({"mine": found, "later": temporal}, [Log("A log", "mine", "later")])
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
     assert lines["Model"].split(" | ")[3] == "NDCG@10, temporal split"
     assert lines["`rectools-hstu`"].split(" | ")[3] == ".0300 [.0200, .0400]"
     assert lines["`xlstm` (ours)"].split(" | ")[3] == "–"
+    assert lines["`lstm` (ours)"].startswith("| `lstm` (ours) | – | – | .0300 [.0200, .0400] | – |")
     assert "(`params/later.yaml`): 1,234 test users" in text
     assert "\n  - `xlstm` minus `rectools-hstu`" in text
+
+
+def test_a_peer_without_a_search_of_its_own_has_a_row():
+    found = make_found()
+    seed = {"seed": 0, "settings": {}, "parameters": 7, "device": "cpu", "seconds": 2.0}
+    found["peers"]["recbole-gru4rec"] = summarise([], [seed | {"value": 0.1, "ranks": "AB"}])
+    text = peers_section({"mine": found}, [Log("A log", "mine")])
+    assert "| `recbole-gru4rec` | – | – | – | – | 1 | 7 | 2 (cpu) |" in text
 
 
 def test_kept_files_hold_one_rank_per_test_user(repository):

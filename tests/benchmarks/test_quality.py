@@ -89,6 +89,7 @@ def test_what_times_are_worth_is_told_of_each_model_alone():
     run = make_run({"xlstm": 0.1, "gru": 0.12})
     [pair] = run["tables"]["as_ranked"]["pairs"]
     within = pair | {"better": "gru, order alone", "worse": "gru, with times"}
+    within |= {"better_mean": 0.12, "better_seeds": 3, "worse_mean": 0.1, "worse_seeds": 5}
     across = pair | {"better": "gru, with times", "worse": "xlstm, with times"}
     [first, blank, line] = gains_of_times([across, within])
     assert line.startswith(

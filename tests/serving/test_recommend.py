@@ -32,6 +32,23 @@ def test_answers_come_in_the_order_asked_whatever_the_batches(
         assert first.answered_by == name
 
 
+def test_few_long_histories_are_shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recorder:
+        name, num_items, shapes = "recorder", 30, []
+
+        def score(self, item_ids, lengths, times=None):
+            self.shapes.append(tuple(item_ids.shape))
+            return torch.zeros(len(item_ids), 31).index_fill(1, torch.tensor([0]), -torch.inf)
+
+    model = Recorder()
+    monkeypatch.setattr("tasks.serving.recommend.MAX_EVENTS_AT_ONCE", 40)
+    found = recommend(model, histories(9, 1, 45, 4, 3, 17), top_k=1, max_len=25)
+    assert model.shapes == [(1, 25), (2, 17), (3, 4)]
+    assert len(found) == 6
+    monkeypatch.setattr("tasks.serving.recommend.MAX_EVENTS_AT_ONCE", 5)
+    assert len(recommend(model, histories(9, 9), top_k=1, max_len=25)) == 2
+
+
 def test_only_the_last_events_are_shown_but_all_are_left_out() -> None:
     class Recorder:
         name, num_items = "recorder", 6

@@ -61,13 +61,32 @@ def test_padding_keeps_times():
 
 def test_few_long_windows_are_not_worth_a_replay(monkeypatch):
     batches = make_batches("cpu")
-    widths = [batch.item_ids.shape[1] for batch in batches.epoch(0)]
-    assert batches.mean_width(0) == pytest.approx(sum(widths) / len(widths))
-    padding = (WINDOW - batches.mean_width(0)) * BATCH
-    assert padding > 0
+    shapes = [batch.item_ids.shape for batch in batches.epoch(0)]
+    rows, columns = (sum(sizes) / len(shapes) for sizes in zip(*shapes, strict=True))
+    assert batches.mean_shape(0) == pytest.approx((rows, columns))
+    places = BATCH * WINDOW - rows * columns
     assert GraphStep.pays(batches)
-    monkeypatch.setattr(graph_step, "MOST_PADDING", padding - 0.5)
+    monkeypatch.setattr(graph_step, "MOST_PADDED_PLACES", places - 0.5)
     assert not GraphStep.pays(batches)
+    monkeypatch.setattr(graph_step, "MOST_PADDED_PLACES", places + 0.5)
+    assert GraphStep.pays(batches)
+    monkeypatch.setattr(graph_step, "MOST_PADDED_COLUMNS", WINDOW - columns - 0.01)
+    assert not GraphStep.pays(batches)
+
+
+def test_few_windows_in_a_large_batch_are_not_worth_a_replay(monkeypatch):
+    monkeypatch.setattr(graph_step, "MOST_PADDED_PLACES", 10 * WINDOW)
+    offsets = np.arange(4) * (WINDOW + 1)
+    items = np.ones(offsets[-1], np.int64)
+    kinds = {
+        size: WindowBatches(items, offsets, max_seq_len=WINDOW, batch_size=size, seed=0)
+        for size in (3, 13, 14)
+    }
+    assert {size: GraphStep.pays(batches) for size, batches in kinds.items()} == {
+        3: True,
+        13: True,
+        14: False,
+    }
 
 
 def test_only_what_kernels_can_do_is_replayed():
