@@ -92,7 +92,8 @@ LOGS = (
         note=(
             "The same users and events as above, and the same settings but one: every neural model "
             "adds a vector for the time since the last event (`time_gaps`), which validation chose "
-            "for all of them. Nothing was searched for it. This ranks the same test events again."
+            "for all of them. Nothing was searched for it. This ranks the same test events again. "
+            "For 42 % of the users the last two events have the same time."
         ),
         aims_at_peers=True,
     ),

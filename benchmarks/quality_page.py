@@ -17,7 +17,8 @@ number is a mean over the seeds and test users of a run, full ranking of the cat
 worst, nothing filtered unless the column says so. Intervals are 95 % bootstraps over users and
 seeds; ± is the standard deviation of the seeds' means. Settings were chosen on validation only,
 with the same number of Optuna trials for every neural model (`assay tune`); the test set was ranked
-once, with the settings chosen. Tests are paired per user and Holm-corrected within a table.
+once, with the settings chosen, unless a note below says otherwise. Tests are paired per user and
+Holm-corrected within a table.
 
 To see the same: `assay run --params params/NAME.yaml --name NAME`, with `--data FILE` where a log
 is not fetched by name; `python -m benchmarks.quality confirm NAME` runs it where needed and says
