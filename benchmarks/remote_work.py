@@ -2,8 +2,8 @@
 
 Trainings and evaluations are the pipeline's own stages in processes of their own. A run's
 evaluation starts when its last training has ended. When the time is up, trainings under way are
-ended and runs that lack some are evaluated with the seeds that all their models have. A training
-that runs out of memory beside others is begun anew when one of them has ended.
+ended and runs that lack some are evaluated with the seeds that all their models have. What runs out
+of memory beside others is begun anew when one of them has ended.
 
 Run as a program, it is one of these processes: it trains what its arguments name, ``gru:0``.
 """
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, PriorityQueue, SimpleQueue
 
@@ -109,9 +110,10 @@ def work_off(jobs: list[Job], plan: Plan, say: Callable[[str], None] = print) ->
             except Empty:
                 return
             if isinstance(task, Path):
-                say(evaluate(task, _visible(plan, place)))
+                work = partial(evaluate, task, _visible(plan, place))
+                say(_beside_others(f"evaluation of {task.name}", work, plan, say))
                 continue
-            say(_train_beside_others(task, plan, place, say))
+            say(_beside_others(str(task), partial(_train, task, plan, place), plan, say))
             with plan.lock:
                 plan.left[task.folder] -= 1
                 is_last = plan.left[task.folder] == 0
@@ -125,14 +127,16 @@ def work_off(jobs: list[Job], plan: Plan, say: Callable[[str], None] = print) ->
         thread.join()
 
 
-def _train_beside_others(job: Job, plan: Plan, place: int, say: Callable[[str], None]) -> str:
-    """Train, and again after each time that memory did not suffice for all that were trained."""
+def _beside_others(
+    name: str, work: Callable[[], str], plan: Plan, say: Callable[[str], None]
+) -> str:
+    """Do a piece of work, and again after each time that memory did not suffice for all of them."""
     while True:
         with plan.changed:
             plan.running += 1
             plan.begun += 1
             begun, was_alone = plan.begun, plan.running == 1
-        said = _train(job, plan, place)
+        said = work()
         with plan.changed:
             plan.running -= 1
             was_alone = was_alone and plan.begun == begun
@@ -140,7 +144,7 @@ def _train_beside_others(job: Job, plan: Plan, place: int, say: Callable[[str], 
                 plan.ended += 1
                 plan.changed.notify_all()
                 return said
-            say(f"{job}: out of memory beside others, begun anew when one has ended")
+            say(f"{name}: out of memory beside others, begun anew when one has ended")
             if plan.running:
                 ended = plan.ended
                 plan.changed.wait_for(lambda ended=ended: plan.ended > ended)

@@ -36,7 +36,7 @@ def test_jobs_go_seed_by_seed_slow_models_first_without_what_is_done(folder):
 def test_run_is_evaluated_once_after_its_last_training(folder, monkeypatch):
     done = []
     monkeypatch.setattr(remote_work, "_train", lambda job, *_: done.append(str(job)) or "")
-    monkeypatch.setattr(remote_work, "evaluate", lambda folder, visible: done.append(folder.name))
+    monkeypatch.setattr(remote_work, "evaluate", lambda folder, _: done.append(folder.name) or "")
     work_off(make_jobs(folder, [], []), Plan(3, 0, float("inf"), evaluate=True), lambda _: None)
     assert len(done) == 6
     assert done[-1] == "mine"
