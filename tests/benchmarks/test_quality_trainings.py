@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from benchmarks.quality_trainings import (
-    compare_runs,
+    compare_models,
     extract_trained,
     long_histories,
     read_trainings,
@@ -91,9 +91,11 @@ def ranked_run(folder, ranks, data_hash="a"):
 def test_runs_of_one_log_are_compared_user_by_user(tmp_path):
     first = ranked_run(tmp_path / "a", [np.array([1, 1, 30] * 20), np.array([1, 1, 40] * 20)])
     second = ranked_run(tmp_path / "b", [np.array([1, 30, 30] * 20)])
-    [pair] = compare_runs({"short": first, "long": second}, ("gru",))
+    [pair] = compare_models({"gru, short": (first, "gru"), "gru, long": (second, "gru")})
     assert (pair["better"], pair["worse"]) == ("gru, short", "gru, long")
     assert pair["difference"] == pytest.approx(1 / 3)
+    assert (pair["better_mean"], pair["worse_mean"]) == pytest.approx((2 / 3, 1 / 3))
+    assert (pair["better_seeds"], pair["worse_seeds"]) == (2, 1)
     assert pair["is_significant"]
 
 
@@ -101,4 +103,4 @@ def test_runs_of_different_logs_are_not_compared(tmp_path):
     first = ranked_run(tmp_path / "a", [np.array([1])])
     second = ranked_run(tmp_path / "b", [np.array([1])], data_hash="b")
     with pytest.raises(ValueError, match="of 2 logs"):
-        compare_runs({"short": first, "long": second}, ("gru",))
+        compare_models({"gru, short": (first, "gru"), "gru, long": (second, "gru")})
