@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,16 +89,10 @@ def recommend(
             f"history {empty.index(True) + 1} of {len(empty)} holds no item the model knows. Give "
             "at least one, or let popularity answer (recommend.empty_history: popularity)."
         )
-    rows = max(1, min(BATCH_SIZE, MAX_SCORES_AT_ONCE // (model.num_items + 1)))
     answers: dict[int, Recommendation] = {}
     filled = [number for number, is_empty in enumerate(empty) if not is_empty]
-    # Histories of about the same length share a batch, which keeps padding small.
-    filled.sort(key=lambda number: len(histories[number].items))
-    while filled:
-        # From the longest on, so that the first of a batch says how wide it is.
-        width = min(max_len, len(histories[filled[-1]].items))
-        taken = max(1, min(rows, MAX_EVENTS_AT_ONCE // width))
-        filled, numbers = filled[:-taken], filled[-taken:]
+    lengths = {number: min(max_len, len(histories[number].items)) for number in filled}
+    for numbers in _batches(lengths, MAX_SCORES_AT_ONCE // (model.num_items + 1)):
         batch = [histories[number] for number in numbers]
         scores = score_batch(model, batch, max_len)
         seen = [history.items for history in batch] if exclude_seen else None
@@ -112,6 +106,16 @@ def recommend(
         (most_popular,) = best_items(counts, top_k, POPULARITY)
         answers |= {number: most_popular for number, is_empty in enumerate(empty) if is_empty}
     return [answers[number] for number in range(len(histories))]
+
+
+def _batches(lengths: dict[int, int], most_rows: int) -> Iterator[list[int]]:
+    """Histories to score at once: of about the same length, which keeps padding small."""
+    left = sorted(lengths, key=lengths.__getitem__)
+    while left:  # from the longest on, so that the first of a batch says how wide it is
+        most = min(BATCH_SIZE, most_rows, MAX_EVENTS_AT_ONCE // lengths[left[-1]])
+        taken = max(1, most)
+        left, batch = left[:-taken], left[-taken:]
+        yield batch
 
 
 def score_batch(model: Scorer, histories: Sequence[History], max_len: int) -> Tensor:
